@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SHA-256. The only user of libcrypto. */
+#ifndef VPS_BASE_DIGEST_H
+#define VPS_BASE_DIGEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* "sha256:" + 64 hex + NUL */
+#define DIGEST_LEN 72
+
+struct digest_ctx;
+struct digest_ctx *digest_new(void); /* NULL when out of memory */
+void digest_add(struct digest_ctx *d, const void *p, size_t n);
+/* Writes "sha256:<hex>" and frees the context. */
+void digest_end(struct digest_ctx *d, char out[DIGEST_LEN]);
+void digest_of(const void *p, size_t n, char out[DIGEST_LEN]);
+/* Whole file from offset 0; 0 or -errno. size may be NULL. */
+int digest_of_fd(int fd, char out[DIGEST_LEN], uint64_t *size);
+/* Exactly "sha256:" and 64 lower-case hex digits. Use before a digest becomes a path. */
+bool digest_valid(const char *s);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files of the host's own trees (never a tenant's: that is base/inroot). */
+#ifndef VPS_BASE_FS_H
+#define VPS_BASE_FS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+/* All take a directory fd (or AT_FDCWD) and a path below it. -errno on failure.
+ * Every fd is O_CLOEXEC. */
+
+/* Read a whole file of at most max bytes (-EFBIG above). NUL-terminated. len may be NULL. */
+int fs_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+/* Read a small file into buf; returns the length, one trailing newline removed, NUL-terminated. */
+ssize_t fs_read_buf(int dirfd, const char *path, char *buf, size_t size);
+/* One write(2) to an existing file (sysfs, procfs, cgroupfs). Short write is -EIO. */
+int fs_write(int dirfd, const char *path, const char *data);
+/* I1: temp file in the same directory (".tmp.<name>.XXXXXX"), fsync, rename, fsync directory. */
+int fs_write_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode);
+/* The same without the fsyncs, for /run (tmpfs). */
+int fs_write_rename(int dirfd, const char *path, const void *data, size_t len, mode_t mode);
+/* fsync a directory by path ("." for dirfd itself). */
+int fs_sync_dir(int dirfd, const char *path);
+int fs_mkdir_p(int dirfd, const char *path, mode_t mode);
+int fs_open_dir(int dirfd, const char *path); /* fd, or -errno */
+bool fs_exists(int dirfd, const char *path); /* no link followed at the end */
+/* Remove a tree without following links or crossing mounts; a missing one is fine. */
+int fs_remove_tree(int dirfd, const char *path);
+/* Entries of a directory except "." and "..", unsorted. strv. */
+int fs_list(int dirfd, const char *path, char ***ret);
+/* write(2) it all. 0 or -errno. */
+int fs_write_all(int fd, const void *data, size_t len);
+/* read(2) until len or end; returns bytes read or -errno. */
+ssize_t fs_read_full(int fd, void *buf, size_t len);
+/* Copy file data from the current offsets: reflink or copy_file_range where the file
+ * system can, read/write elsewhere; holes stay holes. */
+int fs_copy_data(int in, int out, uint64_t len);
+
+#endif

@@ -1,0 +1,14 @@
+noinst_LIBRARIES += libbase.a
+libbase_a_SOURCES = \
+	base/digest.c base/digest.h \
+	base/err.c base/err.h \
+	base/fs.c base/fs.h \
+	base/inroot.c base/inroot.h \
+	base/json.c base/json.h \
+	base/lock.c base/lock.h \
+	base/mem.h \
+	base/proc.c base/proc.h \
+	base/progress.h \
+	base/str.c base/str.h \
+	base/sys.c base/sys.h
+libbase_a_CFLAGS = $(AM_CFLAGS) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)

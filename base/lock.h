@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Locks: flock(2) on files of our own state trees. An fd is the lock; closing
+ * it (or dying) unlocks. Order, outermost first: one VPS's lock, then the store's
+ * (ids, names), then the image store's, then the network's. Never two VPSes at once,
+ * except in ascending order of id.
+ */
+#ifndef VPS_BASE_LOCK_H
+#define VPS_BASE_LOCK_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+#define LOCK_TRY     0	/* timeout_ms: do not wait */
+#define LOCK_FOREVER (-1)
+
+/* Take the lock file dirfd/name (made with mode 0600). The fd, or -EWOULDBLOCK when
+ * the time is over, or -errno. After the lock is had, the path is checked to lead to
+ * the same inode still (a lock file may be removed by its holder). */
+int lock_take(int dirfd, const char *name, bool exclusive, int timeout_ms);
+
+#endif

@@ -1,0 +1,2 @@
+noinst_LIBRARIES += libimages.a
+libimages_a_SOURCES = images/images.h
