@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Control groups by sysfs, without libcgroup. This room knows nothing of VPSes:
+ * it makes named groups below one parent, writes limits, reads usage.
+ *
+ *   <hierarchy>/<tag>/<name>/       limits; owned by the host
+ *   <hierarchy>/<tag>/<name>/ns/    v2 only: delegated to the tenant, root of its
+ *                                   cgroup namespace (cgroups(7), "Delegation")
+ *   <hierarchy>/<tag>/monitors/     v2 only: the keepers, outside every limit
+ *
+ * cgroup v2 (kernel Documentation/admin-guide/cgroup-v2.rst). On hybrid hosts, where
+ * v1 holds some controllers, the same table of limits writes v1 files, for each
+ * controller where it lives; v2 then still gives freeze, kill and the cgroup namespace.
+ */
+#ifndef VPS_CGROUPS_H
+#define VPS_CGROUPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define CG_UNSET (UINT64_MAX - 1) /* not asked for: the kernel's default stays */
+#define CG_MAX	 UINT64_MAX	  /* "max": no limit */
+
+enum cg_controller {
+	CG_CPU, CG_CPUACCT, CG_CPUSET, CG_MEMORY, CG_IO, CG_PIDS, CG_HUGETLB, CG_DEVICES,
+	CG_FREEZER, CG_N_CONTROLLERS,
+};
+
+struct cg_io_max { /* one device's io.max; CG_UNSET or CG_MAX for a field left alone */
+	unsigned major, minor;
+	uint64_t rbps, wbps, riops, wiops;
+};
+
+struct cg_device { /* a rule of the allow list */
+	char type; /* 'c', 'b' or 'a' */
+	int major, minor; /* -1: any */
+	char access[4]; /* of "rwm" */
+};
+
+struct cg_limits {
+	uint64_t memory_min, memory_low, memory_high, memory_max; /* bytes */
+	uint64_t swap_max; /* bytes of swap alone, as memory.swap.max */
+	uint64_t cpu_max;  /* thousandths of a CPU (1500 = 1.5 CPUs) */
+	uint64_t cpu_weight; /* 1..10000, default 100 */
+	char *cpuset;	   /* "0-3,8", NULL: unset */
+	uint64_t pids_max;
+	uint64_t io_weight; /* 1..10000, default 100 */
+	struct cg_io_max *io_max;
+	size_t n_io_max;
+	bool oom_group; /* an OOM kill takes the whole group (memory.oom.group) */
+};
+/* Every field CG_UNSET / NULL. */
+void cg_limits_init(struct cg_limits *l);
+void cg_limits_done(struct cg_limits *l);
+
+struct cg_psi { double some10, some60, full10, full60; uint64_t some_us, full_us; };
+
+struct cg_stats { /* CG_UNSET where this host does not tell */
+	uint64_t cpu_usage_us, cpu_user_us, cpu_system_us, cpu_periods, cpu_throttled, cpu_throttled_us;
+	uint64_t memory_current, memory_peak, memory_max, memory_anon, memory_file, memory_kernel;
+	uint64_t swap_current;
+	uint64_t oom_kills;
+	uint64_t pids_current, pids_max, pids_denied;
+	uint64_t io_rbytes, io_wbytes, io_rios, io_wios;
+	bool has_psi;
+	struct cg_psi psi_cpu, psi_memory, psi_io;
+};
+
+/* The host's hierarchies: where each controller lives. */
+struct cg_host;
+/* Read /proc/self/mountinfo and /sys/fs/cgroup once; opens nothing that stays but directory
+ * fds. tag: the parent's name below each hierarchy's root. -VPS_EUNSUPPORTED without cgroup2. */
+int cg_host_open(const char *tag, struct cg_host **ret, struct vps_err *err);
+struct cg_host *cg_host_close(struct cg_host *h);
+static inline void cg_host_closep(struct cg_host **h) { *h = cg_host_close(*h); }
+/* Is the whole host cgroup v2? */
+bool cg_host_unified(const struct cg_host *h);
+/* 2, 1 or 0 (not there): the version of the hierarchy that holds a controller. */
+int cg_host_version(const struct cg_host *h, enum cg_controller c);
+const char *cg_controller_name(enum cg_controller c);
+
+/* Would every limit that is set be enforced here? 0, or -VPS_EUNSUPPORTED with why and
+ * what to do; -VPS_EUSAGE for a value out of range (io_weight 0, cpuset with CPUs that are not
+ * there, min above max, …). Pure but for reading sysfs. */
+int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err);
+
+/* A group. */
+struct cg;
+/* Make the group in every hierarchy it needs (made parents get their controllers enabled
+ * top-down), delegate ns/ to owner (uid = gid) in v2: the directory, cgroup.procs,
+ * cgroup.subtree_control, cgroup.threads and memory.oom.group / memory.pressure as
+ * /sys/kernel/cgroup/delegate lists. An existing empty group is taken over; one with processes
+ * in it is -VPS_ESTATE. On failure nothing stays. */
+int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret, struct vps_err *err);
+/* Open an existing one; -ENOENT. */
+int cg_open(struct cg_host *h, const char *name, struct cg **ret, struct vps_err *err);
+struct cg *cg_close(struct cg *cg);
+static inline void cg_closep(struct cg **cg) { *cg = cg_close(*cg); }
+
+/* Write every field that is set, in an order that is valid at each step (raising before
+ * lowering: high/max/min against each other, live). On failure what was written is put back.
+ * Lowering memory_max below what is used is allowed only if the kernel can reclaim down to it
+ * (memory.high first, bounded reclaim), else -VPS_ERESOURCE and the old limit stays. */
+int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *err);
+/* Replace the device allow list: BPF on v2 (BPF_CGROUP_DEVICE, replaced atomically), devices.allow/deny on v1. */
+int cg_devices_set(struct cg *cg, const struct cg_device *rules, size_t n, struct vps_err *err);
+
+/* For clone3(CLONE_INTO_CGROUP): the fd of v2 <name>/ns. Owned by cg. */
+int cg_clone_fd(const struct cg *cg);
+/* Put the calling (single-threaded) process into the v1 groups, by writing "0" to `tasks`: a
+ * cgroup.procs write waits for a grace period (7–14 ms when cold), tasks does not. Only
+ * async-signal-safe calls; the fds were opened by cg_create/cg_open. -errno. */
+int cg_enter_v1(const struct cg *cg);
+/* For exec: move the caller (single-threaded) next to the process init: v1 groups of cg and the v2
+ * cgroup where init is now (a leaf: systemd moves itself to init.scope). The target v2 directory fd
+ * for CLONE_INTO_CGROUP, the caller's to close, or -errno. */
+int cg_exec_fd(const struct cg *cg, pid_t init);
+/* Make <tag>/monitors and move pid there (v2). */
+int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err);
+
+/* cgroup.freeze, waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws again. */
+int cg_freeze(struct cg *cg, bool frozen, int timeout_ms, struct vps_err *err);
+int cg_is_frozen(struct cg *cg);
+/* cgroup.kill, then waits until the group is empty; falls back to SIGKILL loops before 5.14. */
+int cg_kill(struct cg *cg, int timeout_ms, struct vps_err *err);
+/* 1 when any process is in it or below, 0 when not. */
+int cg_populated(struct cg *cg);
+int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err);
+/* An fd that polls POLLPRI or POLLIN when the group's OOM count changes (v2: memory.events;
+ * v1: eventfd through cgroup.event_control). The caller's to close. */
+int cg_oom_fd(struct cg *cg);
+/* Read (and re-arm) after poll: the count of OOM kills so far. */
+int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret);
+/* Remove the group and all that the tenant made below it, in every hierarchy. Missing is fine.
+ * -EBUSY when processes are left. */
+int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err);
+/* Names of the groups below the tag, over all hierarchies, each once: strv. For host check. */
+int cg_list(struct cg_host *h, char ***ret, struct vps_err *err);
+
+#endif
