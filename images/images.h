@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Images and disks. Images come in as archives or from registries, are kept as OCI blobs and as
+ * layers unpacked once; a disk is one guest's writable part, of an enforced size. This room
+ * knows nothing of VPSes: users of an image are named by an owner string (a pin), disks live in a
+ * directory that the caller owns.
+ *
+ *   <root>/images/blobs/sha256/<hex>     manifests, configs; layer blobs are dropped once unpacked
+ *                                        unless keep_blobs (export re-creates them)
+ *   <root>/images/layers/<hex>/fs/       one unpacked layer, named by OCI chain id; ids and xattrs
+ *                                        unshifted; whiteouts and opaque marks as overlayfs wants them
+ *   <root>/images/layers/<hex>/layer.json  diff id, parent, sizes, entries, what was refused
+ *   <root>/images/refs/                  reference -> manifest digest
+ *   <root>/images/pins/<owner>           manifest digest in use by owner
+ *   <root>/images/tmp/                   unfinished work; emptied by gc when its lock is free
+ *
+ * OCI image-spec 1.1, distribution-spec 1.1.
+ */
+#ifndef VPS_IMAGES_H
+#define VPS_IMAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/progress.h"
+
+/* ---- the store ---------------------------------------------------------- */
+
+struct img_store;
+/* Open <root>/images, made when missing. root_fd stays the caller's. */
+int img_store_open(int root_fd, struct img_store **ret, struct vps_err *err);
+struct img_store *img_store_close(struct img_store *s);
+static inline void img_store_closep(struct img_store **s) { *s = img_store_close(*s); }
+
+/* Caps against bombs; 0 in a field: the default in brackets. */
+struct img_caps {
+	uint64_t bytes;	      /* unpacked, a layer [64 GiB] */
+	uint64_t ratio;	      /* unpacked / packed, once past 64 MiB [200] */
+	uint64_t entries;     /* a layer [2,000,000] */
+	uint32_t layers;      /* [127] */
+	uint32_t path;	      /* [4095] */
+	uint64_t xattr_bytes; /* an entry [64 KiB] */
+};
+
+struct img_opts {
+	struct img_caps caps;
+	const struct progress *progress;
+	const char *arch; /* NULL: this machine's, in OCI words (amd64, arm64) */
+	bool keep_blobs;
+};
+
+/* What an image is; all strings owned. */
+struct img_info {
+	char digest[DIGEST_LEN]; /* of the manifest: the image's identity */
+	char config[DIGEST_LEN];
+	char **refs;		 /* "debian:12" … */
+	char *arch, *os, *created, *author;
+	char **env, **entrypoint, **cmd; /* strv */
+	char *user, *workdir, *stop_signal;
+	char **labels;		 /* "k=v" */
+	char **volumes, **ports;
+	size_t n_layers;
+	char (*layers)[DIGEST_LEN];   /* chain ids, lowest first */
+	char (*diff_ids)[DIGEST_LEN]; /* uncompressed digests, lowest first */
+	uint64_t size;		 /* bytes of file data in all layers */
+	uint64_t entries;
+	char **refused;		 /* device nodes etc. that were recorded and not made: "dev/sda b 8:0" */
+	unsigned n_pins;
+};
+void img_info_done(struct img_info *i);
+
+/* Reference as people write it: NAME[:TAG][@DIGEST], a digest or a unique prefix of ≥ 8 hex digits. */
+/* -VPS_ENOIMAGE when not there, with near names in err. */
+int img_inspect(struct img_store *s, const char *ref, struct img_info *ret, struct vps_err *err);
+int img_list(struct img_store *s, struct img_info **ret, size_t *ret_n, struct vps_err *err);
+void img_list_free(struct img_info *list, size_t n);
+/* Is it a well-formed reference (lower case path, tag)? */
+int img_ref_check(const char *ref, struct vps_err *err);
+
+enum img_format { IMG_AUTO, IMG_ROOTFS, IMG_DOCKER_ARCHIVE, IMG_OCI_TAR, IMG_OCI_DIR };
+/* Import from a path ("-": fd 0). The format is found by looking unless given. ref may be NULL where
+ * the source names itself. cmd/env/…: only with IMG_ROOTFS, may be NULL. ret may be NULL. */
+int img_import(struct img_store *s, const char *path, enum img_format fmt, const char *ref,
+	       const struct img_opts *o, struct img_info *ret, struct vps_err *err);
+
+struct img_pull_opts {
+	const char *user, *password; /* NULL: anonymous, or from ~/.docker/config.json-like auth_file */
+	const char *auth_file;
+	const char *ca_file;	     /* PEM added to the system's */
+	bool plain_http;	     /* only loopback unless force_plain_http */
+	bool force_plain_http;
+	unsigned parallel;	     /* layers at a time [3] */
+	unsigned retries;	     /* [5] */
+	const char *platform_variant;
+};
+/* Pull HOST[:PORT]/PATH[:TAG|@DIGEST]. No default host: a reference without a host is an error that says so
+ * (default_registry in vps.conf may add one). */
+int img_pull(struct img_store *s, const char *ref, const char *tag_as, const struct img_pull_opts *p,
+	     const struct img_opts *o, struct img_info *ret, struct vps_err *err);
+
+/* Build a Debian (or derivative) image with mmdebstrap. include: comma list of packages added to what
+ * a VPS needs (systemd, …) unless bare; mirror NULL: mmdebstrap's default. */
+struct img_bootstrap_opts {
+	const char *suite, *mirror, *include, *variant, *components;
+	bool bare;
+};
+int img_bootstrap(struct img_store *s, const struct img_bootstrap_opts *b, const char *ref,
+		  const struct img_opts *o, struct img_info *ret, struct vps_err *err);
+
+/* Write an OCI layout tar (or docker-archive) to path ("-": fd 1). Layers come out with their own diff ids:
+ * byte-identical where the blob was kept, else re-made with new digests. */
+int img_export(struct img_store *s, const char *ref, const char *path, enum img_format fmt,
+	       const struct img_opts *o, struct vps_err *err);
+
+int img_tag(struct img_store *s, const char *ref, const char *new_ref, struct vps_err *err);
+/* Remove a reference (or with a digest: all references of it). Content goes with gc. Refused when pinned
+ * unless the image keeps another reference: an image in use stays named. force removes the name all the same. */
+int img_remove(struct img_store *s, const char *ref, bool force, struct vps_err *err);
+/* Remove what no reference and no pin uses, and unfinished work of dead processes. dry: only count. */
+struct img_gc_result { unsigned images, layers, blobs, temps; uint64_t bytes; };
+int img_gc(struct img_store *s, bool dry, struct img_gc_result *ret, struct vps_err *err);
+
+/* A pin keeps an image for an owner ("101"). Made before the owner is, removed after it. Atomic against gc. */
+int img_pin(struct img_store *s, const char *owner, const char *digest, struct vps_err *err);
+int img_unpin(struct img_store *s, const char *owner);
+int img_pins(struct img_store *s, char ***ret_owners); /* strv, for host check */
+
+/* O_PATH fd of an unpacked layer's fs/ by chain id; and a path short enough for overlayfs options. */
+int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
+
+/* ---- disks -------------------------------------------------------------- */
+
+/* A disk is the directory `disk/` of a caller's directory: upper/ and work/ for overlayfs behind one of */
+enum img_backend {
+	DISK_AUTO,  /* the first of quota, loop that this file system can enforce */
+	DISK_QUOTA, /* a directory with a project quota (ext4, xfs mounted with prjquota) */
+	DISK_BTRFS, /* a subvolume with a qgroup limit */
+	DISK_LOOP,  /* a sparse ext4 image on a loop device */
+};
+const char *img_backend_name(enum img_backend b);
+int img_backend_parse(const char *s, enum img_backend *ret);
+
+struct img_disk_spec {
+	enum img_backend backend;
+	uint64_t size;	 /* bytes; 0: no limit (allowed only with backends that are directories; loop needs one) */
+	uint64_t inodes; /* 0: the backend's own measure */
+	uint32_t project; /* project id for DISK_QUOTA: unique on the host (the id range's base works) */
+};
+/* Can it be enforced in this directory? -VPS_EUNSUPPORTED says why and what to do. AUTO is resolved into *ret. */
+int img_disk_check(int dir_fd, const struct img_disk_spec *d, enum img_backend *ret, struct vps_err *err);
+/* Make dir_fd/disk/. All or nothing. ret: the resolved backend. */
+int img_disk_create(int dir_fd, const struct img_disk_spec *d, enum img_backend *ret, struct vps_err *err);
+/* Grow (live too: mount_fd is the disk's mount as attached, or -1) or shrink (only down to what is used; loop:
+ * only offline). Size and inodes. */
+int img_disk_resize(int dir_fd, const struct img_disk_spec *was, const struct img_disk_spec *now, int mount_fd,
+		    struct vps_err *err);
+/* A detached mount (as of open_tree/fsmount) whose root holds upper/ and work/; the loop device, if any, goes by
+ * itself with the last user (LO_FLAGS_AUTOCLEAR). The caller idmaps and attaches it. I5 holds: only images
+ * that no guest kernel could write are mounted; a disk marked `guest-written` is refused. */
+int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mount, struct vps_err *err);
+struct img_disk_usage { uint64_t size, used, inodes, inodes_used; };
+/* mount_fd -1 when stopped (quota and btrfs know; loop reads its superblock). */
+int img_disk_usage(int dir_fd, const struct img_disk_spec *d, int mount_fd, struct img_disk_usage *ret);
+/* Remove dir_fd/disk/ and its quota. Missing is fine. */
+int img_disk_destroy(int dir_fd, enum img_backend b, struct vps_err *err);
+/* Loop devices on backing files below dir_fd that nobody mounts: "/dev/loopN <file>"; fix detaches. For host check/gc. */
+int img_disk_audit(int dir_fd, bool fix, char ***ret_found, struct vps_err *err);
+
+#endif
