@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One small interface, two walls: container now, microVM later. runtime/lifecycle prepares everything
+ * first and hands the driver one struct vps_run of plain data and fds. launch always ends gated: init is
+ * there but has not run a single instruction of the payload. state.json is written; release opens the gate.
+ * Unwinding is lifecycle's alone, in reverse order.
+ */
+#ifndef VPS_RUNTIME_DRIVER_H
+#define VPS_RUNTIME_DRIVER_H
+
+#include "base/err.h"
+#include "base/proc.h"
+#include "runtime/spec.h"
+#include "runtime/vps.h"
+
+struct cg;
+struct cg_stats;
+
+struct vps_run {
+	const struct vps_spec *spec;	/* definition */
+	const struct vps_conf *conf;
+
+	/* root file system: read-only layers, lowest first (O_PATH fds of unshifted trees), and the
+	 * writable disk as a detached mount with upper/ and work/ */
+	const int *layers;
+	size_t n_layers;
+	int disk_mount;
+
+	/* resolved payload: PID 1's argv; under_init: run it below vps-init */
+	char *const *argv;
+	char *const *env;
+	const char *user, *cwd;
+	bool under_init;
+	bool system;		/* argv is the image's own init: systemd's container interface */
+
+	struct cg *cg;		/* limits are already applied */
+	int lxcfs_root;		/* O_PATH of a mounted lxcfs, or -1 */
+	int instance_dir;	/* instances/<id> */
+	int run_dir;		/* /run/vps/<id> */
+	const char *hostname;
+	char *const *dns, *const *dns_search; /* for resolv.conf */
+	char *const *addrs;	/* as leased, for the guest's own configuration files */
+	/* files to be put into the root before init, by inroot: plan of runtime/guestconf */
+	const struct guest_file *files;
+	size_t n_files;
+	bool first_boot;
+};
+
+struct vps_launched {
+	struct proc_ident init;
+	int pidfd;
+	int gate;	/* write one byte: release; close: init gives up */
+	int netns;	/* for net_attach, before release */
+	int console;	/* pty master (CONSOLE_PTY), or -1 */
+	int pipes[3];	/* CONSOLE_PIPES: our ends of stdin, stdout, stderr, or -1 */
+	int notify;	/* bound datagram socket of NOTIFY_SOCKET, or -1 */
+	int rootfs;	/* O_PATH of the root as init sees it */
+};
+
+struct vps_driver {
+	const char *name;
+	/* Can this spec run here? -VPS_EUNSUPPORTED says why. */
+	int (*check)(const struct vps_spec *s, const struct vps_conf *c, struct vps_err *err);
+	/* Called in the process that will become the monitor: it stays init's parent. */
+	int (*launch)(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
+	int (*release)(struct vps_launched *l, struct vps_err *err);
+	/* Join a running VPS. init: its identity, verified. */
+	int (*exec)(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
+		    struct vps_exec_handle *ret, struct vps_err *err);
+	/* O_PATH of the root of a running VPS (through its mount namespace), for usage and views. */
+	int (*open_root)(const struct proc_ident *init, struct vps_err *err);
+	/* Run fn in a forked child inside the running VPS's mount, user and pid namespaces (as its root, no host
+	 * privileges left); fn's int is the result. For cp. */
+	int (*inside)(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init,
+		      int (*fn)(void *arg, struct vps_err *err), void *arg, struct vps_err *err);
+	/* The same for a stopped one: its root mounted in a private mount namespace, in its user namespace. */
+	int (*inside_stopped)(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err), void *arg,
+			      struct vps_err *err);
+};
+
+extern const struct vps_driver container_driver;
+
+/* A file for the guest: made below its root by inroot as the VPS's root user, never following links out. */
+struct guest_file {
+	char *path;
+	char *data;
+	size_t len;
+	mode_t mode;
+	bool only_missing; /* keep what is there */
+	bool append_line;  /* add the line unless present */
+	char *link_to;	   /* make a symbolic link instead */
+	bool remove;
+};
+
+#endif

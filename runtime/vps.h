@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtual private servers: what cli/ and daemon/ call. A struct vps_host is one "host": a state
+ * tree (--root), a run tree (--run) and a configuration; several can live on one machine.
+ *
+ * Every call takes the locks it needs, leaves the state clean when it fails or is killed (I2), and
+ * says in words what went wrong. Names: `who` is a name, a numeric id, or a unique uuid prefix.
+ */
+#ifndef VPS_RUNTIME_VPS_H
+#define VPS_RUNTIME_VPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "runtime/spec.h"
+
+/* ---- host ---------------------------------------------------------------- */
+
+struct vps_conf { /* vps.conf(5), key = value; all strings owned */
+	char *tag;	/* prefix of interfaces, cgroup parent, nft table. "vps"; with another --root "v<hash>-" */
+	char *root, *run; /* /var/lib/vps, /run/vps */
+	uint32_t uid_base; /* 0x20000000: id n gets uid_base + n * 65536 */
+	unsigned first_id; /* 101 */
+	char *pool4, *pool6; /* 10.123.0.0/16, fd76:7073::/64; "" none */
+	bool nat;
+	char **dns;
+	char *default_registry, *default_image;
+	char *disk_backend; /* auto */
+	char *lxcfs;	/* auto, off, or a path */
+	uint64_t console_log_max; /* bytes kept a VPS, 1 MiB */
+	uint64_t lock_timeout_ms; /* 10 s */
+	char **defaults; /* strv "option=value": spec defaults from the [defaults] section */
+	char **hooks; /* later */
+};
+
+struct vps_host;
+struct vps_host_opts {
+	const char *root, *run, *conf; /* NULL: VPS_ROOT, VPS_RUN, VPS_CONF, then the defaults */
+	int lock_timeout_ms; /* 0: the configuration's */
+};
+int vps_host_open(const struct vps_host_opts *o, struct vps_host **ret, struct vps_err *err);
+struct vps_host *vps_host_close(struct vps_host *h);
+static inline void vps_host_closep(struct vps_host **h) { *h = vps_host_close(*h); }
+const struct vps_conf *vps_host_conf(const struct vps_host *h);
+struct img_store;
+/* The image store below this root, opened at first use; owned by h. */
+int vps_host_images(struct vps_host *h, struct img_store **ret, struct vps_err *err);
+
+/* ---- what is there ------------------------------------------------------- */
+
+enum vps_status { /* absent VPSes have none */
+	VPS_STOPPED, VPS_STARTING, VPS_RUNNING, VPS_PAUSED, VPS_STOPPING,
+	VPS_RESTARTING, /* between two runs, the monitor's back-off */
+	VPS_BROKEN,	/* spec.json unreadable; err says why */
+};
+const char *vps_status_name(enum vps_status s);
+
+struct vps_info {
+	struct vps_spec spec;
+	enum vps_status status;
+	bool ready;		/* init said READY=1, or has no way to */
+	pid_t init, monitor;	/* 0 when stopped */
+	uint64_t started;	/* seconds since 1970; 0 when never */
+	uint64_t stopped;
+	int exit_code;		/* of the last run: 0..255, 128+signal; -1 none or not known */
+	unsigned restarts;
+	uint64_t oom_kills;	/* of this run */
+	char *last_error;	/* of the last start, or NULL */
+	char *path;		/* instances/<id> */
+};
+void vps_info_done(struct vps_info *i);
+int vps_get(struct vps_host *h, const char *who, struct vps_info *ret, struct vps_err *err);
+/* All, by id; broken ones too. */
+int vps_list(struct vps_host *h, struct vps_info **ret, size_t *ret_n, struct vps_err *err);
+void vps_list_free(struct vps_info *list, size_t n);
+
+struct vps_stats { /* UINT64_MAX - 1: not known here */
+	uint64_t cpu_usage_us, cpu_user_us, cpu_system_us, cpu_throttled_us;
+	uint64_t memory_current, memory_peak, memory_limit, memory_anon, memory_file, memory_kernel, swap_current;
+	uint64_t pids_current, pids_limit;
+	uint64_t io_rbytes, io_wbytes, io_rios, io_wios;
+	uint64_t net_rx_bytes, net_tx_bytes, net_rx_packets, net_tx_packets, net_dropped;
+	uint64_t disk_size, disk_used, inodes, inodes_used;
+	uint64_t oom_kills;
+	double psi_cpu10, psi_memory10, psi_io10; /* some, per cent; negative: not known */
+	uint64_t uptime_s;
+	double load1, load5, load15; /* negative: not known */
+};
+int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct vps_err *err);
+/* pid (as seen inside), host pid, user id inside, rss, cpu time, command (raw bytes: escape before print). */
+struct vps_proc { pid_t pid, host_pid; uid_t uid; uint64_t rss, cpu_us; char state; char *cmdline; };
+int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+void vps_procs_free(struct vps_proc *p, size_t n);
+
+/* ---- life ---------------------------------------------------------------- */
+
+/* spec: name may be NULL (generated), id 0. Takes a copy. Image must be in the store. ret: as stored. */
+int vps_create(struct vps_host *h, const struct vps_spec *spec, const struct progress *p, struct vps_info *ret,
+	       struct vps_err *err);
+struct vps_start_opts {
+	bool wait;	   /* until ready (NOTIFY_SOCKET READY=1) */
+	int timeout_ms;	   /* for wait; 0: 90 s */
+	bool hold_for_attach; /* the payload starts once the first client is attached */
+};
+int vps_start(struct vps_host *h, const char *who, const struct vps_start_opts *o, struct vps_err *err);
+struct vps_stop_opts {
+	int timeout_ms; /* until force; <0: the spec's */
+	bool kill;	/* no asking: cgroup.kill at once */
+};
+int vps_stop(struct vps_host *h, const char *who, const struct vps_stop_opts *o, struct vps_err *err);
+int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err); /* a signal to its init */
+int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts *o, const struct vps_start_opts *so,
+		struct vps_err *err);
+int vps_pause(struct vps_host *h, const char *who, bool paused, struct vps_err *err);
+int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *err);
+int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
+/* Fresh disk from image (NULL: the same reference, resolved anew); definition, addresses stay. */
+int vps_rebuild(struct vps_host *h, const char *who, const char *image, const struct progress *p,
+		struct vps_err *err);
+/* settings: strv "option=value" in spec_set words. Live where the option is live; otherwise the VPS must be
+ * stopped (-VPS_ESTATE names the option). All or nothing. */
+int vps_set(struct vps_host *h, const char *who, char *const *settings, struct vps_err *err);
+enum vps_wait_for { VPS_WAIT_STOPPED, VPS_WAIT_RUNNING, VPS_WAIT_READY, VPS_WAIT_DELETED };
+/* Blocks without polling. ret_exit (may be NULL): last exit code. */
+int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int timeout_ms, int *ret_exit,
+	     struct vps_err *err);
+
+/* ---- inside -------------------------------------------------------------- */
+
+struct vps_exec {
+	char *const *argv;
+	char *const *env;   /* strv "K=V", added to the VPS's own */
+	const char *user;   /* NAME, UID or UID:GID, looked up in the VPS's /etc/passwd by our own parser; NULL: root */
+	const char *cwd;    /* NULL: the user's home, or / */
+	bool tty;	    /* a fresh pty of the VPS; *ret_pty */
+	unsigned short rows, cols; /* with tty; 0: 24x80 */
+	bool detach;	    /* do not wait; stdio is /dev/null */
+	int stdio[3];	    /* without tty: fds the command gets */
+};
+/* Starts it. ret_pidfd polls readable at its end; ret_pty: the pty master (tty only, else -1).
+ * -VPS_EEXEC: not found or not executable inside (err tells; err->code stays VPS_EEXEC; *ret_status 127 or 126). */
+struct vps_exec_handle { pid_t pid; int pidfd; int pty; int status_fd; };
+int vps_exec(struct vps_host *h, const char *who, const struct vps_exec *x, struct vps_exec_handle *ret,
+	     struct vps_err *err);
+/* After the pidfd polled readable: exit status 0..255 or 128+signal. Closes the handle. */
+int vps_exec_wait(struct vps_exec_handle *x);
+/* Kill what was started (Ctrl-C of the client without a tty). */
+int vps_exec_signal(struct vps_exec_handle *x, int sig);
+
+/* Console: a stream to the monitor. With CONSOLE_PTY bytes both ways on *ret_fd through framed messages, see
+ * runtime/ctl.h; use the functions below. */
+struct vps_console; 
+int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct vps_console **ret, struct vps_err *err);
+int vps_console_fd(const struct vps_console *c); /* poll for reading */
+/* stream: 0 exited (data: exit code as int), 1 stdout/console, 2 stderr. Bytes, 0 at the end, or -errno. */
+ssize_t vps_console_read(struct vps_console *c, int *ret_stream, void *buf, size_t size);
+int vps_console_write(struct vps_console *c, const void *data, size_t len); /* len 0: end of input */
+int vps_console_winsize(struct vps_console *c, unsigned short rows, unsigned short cols);
+struct vps_console *vps_console_close(struct vps_console *c);
+
+/* Console log: an fd at the start of the kept log (raw bytes). follow: use inotify on vps_log_path. */
+int vps_log_open(struct vps_host *h, const char *who, char **ret_path, struct vps_err *err);
+
+/* tar stream out of / into path inside (running or stopped). Never follows the tenant's links on the host:
+ * a helper joins the VPS's mount namespace (or mounts the stopped VPS's root in a private one). */
+int vps_copy_out(struct vps_host *h, const char *who, const char *path, int tar_fd, struct vps_err *err);
+int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, struct vps_err *err);
+
+/* ---- host ----------------------------------------------------------------- */
+
+/* One line of the run tree's event log: {"time":…,"id":…,"name":…,"event":"start",…}. Path to follow by inotify. */
+const char *vps_events_path(struct vps_host *h);
+
+struct vps_finding { unsigned id; char *what; char *help; bool fixed; bool leftover; /* else: advice */ };
+/* What this host can do and every leftover; fix = host gc. */
+int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_t *ret_n, struct vps_err *err);
+void vps_findings_free(struct vps_finding *f, size_t n);
+/* Start all with autostart, by boot order; parallel at a time. */
+int vps_host_start_all(struct vps_host *h, unsigned parallel, void (*tell)(void *arg, const char *name, int r,
+		       const struct vps_err *e), void *arg, struct vps_err *err);
+int vps_host_stop_all(struct vps_host *h, unsigned parallel, void (*tell)(void *arg, const char *name, int r,
+		      const struct vps_err *e), void *arg, struct vps_err *err);
+/* For the monitor (vps _restart ID): start again if the definition and state still say so. */
+int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
+
+#endif
