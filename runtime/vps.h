@@ -165,10 +165,20 @@ struct vps_console *vps_console_close(struct vps_console *c);
 /* Console log: an fd at the start of the kept log (raw bytes). follow: use inotify on vps_log_path. */
 int vps_log_open(struct vps_host *h, const char *who, char **ret_path, struct vps_err *err);
 
-/* tar stream out of / into path inside (running or stopped). Never follows the tenant's links on the host:
- * a helper joins the VPS's mount namespace (or mounts the stopped VPS's root in a private one). */
+/* tar streams out of and into a VPS, running or stopped. Never follows the tenant's links on the host: a helper
+ * joins the VPS's mount and user namespaces (or those of the stopped VPS's root, mounted privately).
+ * out: one entry tree whose top is the last component of path ("." for "/").
+ * in: where path is a directory (or ends with '/'): unpacked below it; else path's parent must be a directory, and
+ * the stream's single top entry is renamed to path's last component. Owners: as in the stream, mapped as
+ * inside ids; chown_uid/gid >= 0 override all. */
 int vps_copy_out(struct vps_host *h, const char *who, const char *path, int tar_fd, struct vps_err *err);
-int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, struct vps_err *err);
+int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, long chown_uid, long chown_gid,
+		struct vps_err *err);
+/* The host's side of `cp`, by the same code: pack dirfd/name as a stream with top entry `as`; unpack a stream
+ * (hostile: it may come from a tenant) below dirfd, its top entry renamed to `as` (NULL: kept), owned by the
+ * caller, without device nodes, setuid bits or links that lead outside what was unpacked. */
+int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct vps_err *err);
+int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);
 
 /* ---- host ----------------------------------------------------------------- */
 
