@@ -12,7 +12,8 @@
  *   <root>/images/layers/<hex>/layer.json  diff id, parent, sizes, entries, what was refused
  *   <root>/images/refs/                  reference -> manifest digest
  *   <root>/images/pins/<owner>           manifest digest in use by owner
- *   <root>/images/tmp/                   unfinished work; emptied by gc when its lock is free
+ *   <root>/images/tmp/<work>/            unfinished work, locked (flock) by its process; a dead one's goes
+ *                                        with the next change or gc
  *
  * OCI image-spec 1.1, distribution-spec 1.1.
  */
@@ -43,6 +44,15 @@ struct img_caps {
 	uint32_t layers;      /* [127] */
 	uint32_t path;	      /* [4095] */
 	uint64_t xattr_bytes; /* an entry [64 KiB] */
+	uint64_t memory;      /* of unpacking, all of its processes together [64 MiB]: xz -9 and zstd --long
+				 want more and say so */
+};
+
+/* What a bare root file system does not say of itself. Any may be NULL. */
+struct img_meta {
+	char *const *env, *const *entrypoint, *const *cmd;
+	const char *user, *workdir, *stop_signal, *author;
+	char *const *labels; /* "k=v" */
 };
 
 struct img_opts {
@@ -50,6 +60,7 @@ struct img_opts {
 	const struct progress *progress;
 	const char *arch; /* NULL: this machine's, in OCI words (amd64, arm64) */
 	bool keep_blobs;
+	const struct img_meta *meta; /* import of IMG_ROOTFS and bootstrap only */
 };
 
 /* What an image is; all strings owned. */
@@ -82,7 +93,8 @@ int img_ref_check(const char *ref, struct vps_err *err);
 
 enum img_format { IMG_AUTO, IMG_ROOTFS, IMG_DOCKER_ARCHIVE, IMG_OCI_TAR, IMG_OCI_DIR };
 /* Import from a path ("-": fd 0). The format is found by looking unless given. ref may be NULL where
- * the source names itself. cmd/env/…: only with IMG_ROOTFS, may be NULL. ret may be NULL. */
+ * the source names itself; it is not allowed to rename several images of one archive. ret may be NULL
+ * (several images: the first). Forks; in a process with threads run it in a child. */
 int img_import(struct img_store *s, const char *path, enum img_format fmt, const char *ref,
 	       const struct img_opts *o, struct img_info *ret, struct vps_err *err);
 
@@ -128,7 +140,8 @@ int img_pin(struct img_store *s, const char *owner, const char *digest, struct v
 int img_unpin(struct img_store *s, const char *owner);
 int img_pins(struct img_store *s, char ***ret_owners); /* strv, for host check */
 
-/* O_PATH fd of an unpacked layer's fs/ by chain id; and a path short enough for overlayfs options. */
+/* O_PATH fd of an unpacked layer's fs/ by chain id. As a lowerdir of overlayfs: "/proc/self/fd/N", short
+ * enough for any number of layers; the mount does not need the fd afterwards. */
 int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
 
 /* ---- disks -------------------------------------------------------------- */
