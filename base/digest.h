@@ -13,8 +13,11 @@
 struct digest_ctx;
 struct digest_ctx *digest_new(void); /* NULL when out of memory */
 void digest_add(struct digest_ctx *d, const void *p, size_t n);
-/* Writes "sha256:<hex>" and frees the context. */
+/* Writes "sha256:<hex>" and frees the context. Should libcrypto fail, out is "" (which is
+ * equal to no digest and not digest_valid). */
 void digest_end(struct digest_ctx *d, char out[DIGEST_LEN]);
+/* Frees the context without a result; NULL is fine. */
+void digest_drop(struct digest_ctx *d);
 void digest_of(const void *p, size_t n, char out[DIGEST_LEN]);
 /* Whole file from offset 0; 0 or -errno. size may be NULL. */
 int digest_of_fd(int fd, char out[DIGEST_LEN], uint64_t *size);

@@ -36,18 +36,18 @@ struct vps_err {
 	char msg[508];
 };
 
-/* All return -code, so that `return vps_err_set(...)` reads well. err may be NULL.
- * The first error wins: setting an error that is already set keeps the old one
- * and returns its code. */
+/* All return a negative code, so that `return vps_err_set(...)` reads well. err may be
+ * NULL. The first error wins: set and sys leave an error that is already there and
+ * return its code. A message that does not fit is cut at a whole UTF-8 character. */
 
-/* Set code and message. */
+/* Set code (positive) and message. Returns -code. */
 int vps_err_set(struct vps_err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Set from a negative errno r: "<fmt>: <strerror>". Returns r. */
+/* Set from a negative code r: "<fmt>: <its words>". Returns r. */
 int vps_err_sys(struct vps_err *err, int r, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Prefix what is there: "<fmt>: <message>". With nothing there, like vps_err_sys
- * (or the code's own words for r <= -1000). Returns r. Once a layer. */
+/* Prefix what is there: "<fmt>: <message>", keeping its code. With nothing there, like
+ * vps_err_sys. Returns r. Once a layer. */
 int vps_err_wrap(struct vps_err *err, int r, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void vps_err_clear(struct vps_err *err);

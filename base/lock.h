@@ -16,8 +16,10 @@
 #define LOCK_FOREVER (-1)
 
 /* Take the lock file dirfd/name (made with mode 0600). The fd, or -EWOULDBLOCK when
- * the time is over, or -errno. After the lock is had, the path is checked to lead to
- * the same inode still (a lock file may be removed by its holder). */
+ * the time (milliseconds) is over, -EINTR when a signal handler ran while waiting, or
+ * -errno. After the lock is had, the path is checked to lead to the same inode still: its
+ * holder may remove a lock file (unlink first, then close). A fork without exec holds the
+ * lock as well: it must close the fd. */
 int lock_take(int dirfd, const char *name, bool exclusive, int timeout_ms);
 
 #endif

@@ -19,28 +19,39 @@ struct proc_ident {
 	uint64_t start_time;
 };
 
-/* This boot's id (/proc/sys/kernel/random/boot_id), read once. */
+/* This boot's id (/proc/sys/kernel/random/boot_id), read once; "" when that failed. */
 const char *proc_boot_id(void);
+/* 0, -ESRCH when there is no such process, or -errno. Give it a child not yet waited for or
+ * check afterwards that the pid is still the one you mean. */
 int proc_ident_of(pid_t pid, struct proc_ident *ret);
+/* False for nobody, even against nobody. */
 bool proc_ident_eq(const struct proc_ident *a, const struct proc_ident *b);
 /* pidfd of exactly that process; -ESRCH when it is gone (or a zombie), reused or of another boot. */
 int proc_ident_open(const struct proc_ident *id);
 
-/* Run a program to its end: argv[0] searched in PATH (sbin added). stdin is
- * in_fd or /dev/null; stdout goes to out (when not NULL, at most max_out bytes) or
- * out_fd; stderr's last 400 bytes come back in err on failure. Every other fd is closed.
- * The exit status 0..255, 128+signal, or -errno when it could not be started. */
+/* How a helper program is run. */
 struct proc_opts {
 	int in_fd;	 /* -1: /dev/null */
 	int out_fd;	 /* -1: /dev/null unless out is set */
 	struct strbuf *out;
-	size_t max_out;	 /* 0: 1 MiB */
+	size_t max_out;	 /* 0: 1 MiB; more output is -EFBIG and the end of the program */
 	char *const *env; /* NULL: our own */
 	int timeout_ms;	 /* 0: none; else SIGKILL and -ETIMEDOUT */
 };
 #define PROC_OPTS_INIT { .in_fd = -1, .out_fd = -1 }
+/* Run a program to its end: argv[0] searched in PATH (sbin added), no shell. stdin is
+ * in_fd or /dev/null; stdout goes to out or out_fd; every other fd is closed; signals are
+ * at their defaults; it dies with us. A process that it leaves behind holding its stdout
+ * or stderr is not waited for. opts may be NULL.
+ *
+ * The exit status 0..255, 128+signal, or -errno when it could not be started or was cut off.
+ * For anything but 0, err says so, with the last 400 bytes of its stderr (escaped, lines
+ * joined by "; "); its code is EIO for an exit status. */
 int proc_run(char *const *argv, const struct proc_opts *opts, struct vps_err *err);
-/* Full path of a program in PATH or the sbin folders, NULL when not installed. */
+/* The same where any status but 0 is a failure: 0 or -errno (-EIO for a status). */
+int proc_run_ok(char *const *argv, const struct proc_opts *opts, struct vps_err *err);
+/* Full path of a program in PATH or the sbin folders, NULL when not installed (or out of
+ * memory). A name with a slash is taken as it is. */
 char *proc_find(const char *name);
 
 #endif

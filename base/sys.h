@@ -29,10 +29,16 @@ int sys_pidfd_getfd(int pidfd, int fd);
 int sys_close_range(unsigned first, unsigned last, unsigned flags);
 int sys_memfd(const char *name, unsigned flags);
 
-/* The log of a mount context (fsopen), newest message; "" when there is none. */
+/* Empty the log of a mount context (fsopen) and keep its newest message, without the
+ * "e "/"w "/"i " in front; "" when there is none. */
 void sys_fs_message(int fsfd, char *buf, size_t size);
 
-/* Send and receive up to 8 fds with a message over a unix socket. Bytes or -errno. */
+/* Send and receive up to SYS_MAX_FDS fds with a message over a unix socket (unix(7),
+ * SCM_RIGHTS). Bytes or -errno; EINTR is retried. Fds need at least one byte of data with
+ * them (-EINVAL). Sending raises no SIGPIPE. Receiving: *n_fds is the room in fds[] and
+ * then the number that came; a cut message, cut control data or more fds than room is
+ * -EMSGSIZE, and every fd that did come is closed again. 0 bytes is the end. */
+#define SYS_MAX_FDS 8
 ssize_t sys_send_fds(int sock, const void *data, size_t len, const int *fds, size_t n_fds);
 ssize_t sys_recv_fds(int sock, void *data, size_t len, int *fds, size_t *n_fds);
 
