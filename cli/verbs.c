@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table behind the parser, `vps help`, the man pages' synopsis and the completion. */
+#include "cli/verbs.h"
+
+#define PROVISION "Provision"
+#define LIFE	  "Life cycle"
+#define INSIDE	  "Inside"
+#define WATCH	  "Watch"
+#define HOST	  "Host"
+
+static const struct cli_verb image_verbs[] = {
+	{"import", "load", PROVISION, "FILE|- [REF]", "take in a root file system tar, docker-archive or OCI layout",
+	 "FILE is a tar (plain, gz, xz or zst), an OCI layout directory, or - for standard input.\n"
+	 "REF names the image (NAME[:TAG]) where FILE does not name itself.",
+	 image_import_opts, false, 0, 1, 2, COMPLETE_FILE, NULL, verb_image_import},
+	{"pull", NULL, PROVISION, "HOST/PATH[:TAG|@DIGEST] [REF]", "fetch an image from a registry", NULL,
+	 image_pull_opts, false, 0, 1, 2, COMPLETE_NONE, NULL, verb_image_pull},
+	{"bootstrap", NULL, PROVISION, "SUITE [REF]", "make a Debian image from a mirror", NULL, image_bootstrap_opts,
+	 false, 0, 1, 2, COMPLETE_NONE, NULL, verb_image_bootstrap},
+	{"list", "ls", PROVISION, "[PATTERN]", "list images", NULL, image_list_opts, false, 0, 0, 1, COMPLETE_IMAGE,
+	 NULL, verb_image_list},
+	{"inspect", "show info", PROVISION, "REF...", "tell all about an image", NULL, NULL, false, 0, 1, -1,
+	 COMPLETE_IMAGE, NULL, verb_image_inspect},
+	{"tag", NULL, PROVISION, "REF NEW", "give an image another name", NULL, NULL, false, 0, 2, 2, COMPLETE_IMAGE,
+	 NULL, verb_image_tag},
+	{"remove", "rm delete", PROVISION, "REF...", "remove a name; gc removes what nothing uses", NULL,
+	 image_remove_opts, false, 0, 1, -1, COMPLETE_IMAGE, NULL, verb_image_remove},
+	{"gc", "prune", PROVISION, "", "remove layers and blobs that nothing uses", NULL, image_gc_opts, false, 0, 0, 0,
+	 COMPLETE_NONE, NULL, verb_image_gc},
+	{"export", "save", PROVISION, "REF FILE|-", "write an image as an OCI layout tar or docker-archive", NULL,
+	 image_export_opts, false, 0, 2, 2, COMPLETE_IMAGE, NULL, verb_image_export},
+	{0},
+};
+
+static const struct cli_verb host_verbs[] = {
+	{"check", NULL, HOST, "", "what this host can do, and every leftover", NULL, NULL, false, 0, 0, 0,
+	 COMPLETE_NONE, NULL, verb_host_check},
+	{"gc", "repair", HOST, "", "remove leftovers, mend the firewall", NULL, NULL, false, 0, 0, 0, COMPLETE_NONE,
+	 NULL, verb_host_gc},
+	{"start-all", NULL, HOST, "", "start every VPS with autostart, by boot order", NULL, host_all_opts, false, 0, 0,
+	 0, COMPLETE_NONE, NULL, verb_host_start_all},
+	{"stop-all", NULL, HOST, "", "stop every running VPS, in reverse boot order", NULL, host_all_opts, false, 0, 0,
+	 0, COMPLETE_NONE, NULL, verb_host_stop_all},
+	{0},
+};
+
+const struct cli_verb cli_verbs[] = {
+	{"image", "images", PROVISION, "ARG...", "images: import, pull, bootstrap, list, remove, …", NULL, NULL, false, 0,
+	 0, -1, COMPLETE_NONE, image_verbs, NULL},
+	{"create", NULL, PROVISION, "NAME --image REF [-- COMMAND [ARG...]]", "make a VPS from an image",
+	 "NAME may be left out: one is made up. With a COMMAND the VPS runs that instead of the image's init.",
+	 create_opts, true, 0, 0, 1, COMPLETE_NONE, NULL, verb_create},
+	{"launch", NULL, PROVISION, "NAME --image REF [-- COMMAND [ARG...]]", "create and start", NULL, create_opts, true,
+	 0, 0, 1, COMPLETE_NONE, NULL, verb_launch},
+	{"run", NULL, PROVISION, "[NAME] --image REF [-- COMMAND [ARG...]]",
+	 "create, start, attach; exits with the command's status", NULL, run_opts, true, 0, 0, 1, COMPLETE_NONE, NULL,
+	 verb_run},
+	{"set", NULL, PROVISION, "NAME --OPTION VALUE...", "change settings, live where possible",
+	 "What is set while the VPS runs takes effect at once. An empty value clears a setting.", set_opts, true, 0, 1, 1,
+	 COMPLETE_VPS, NULL, verb_set},
+	{"rename", NULL, PROVISION, "NAME NEW", "give a VPS another name", NULL, NULL, false, 0, 2, 2, COMPLETE_VPS, NULL,
+	 verb_rename},
+	{"rebuild", "reinstall", PROVISION, "NAME", "a fresh disk from the image; address and limits stay", NULL,
+	 rebuild_opts, false, 0, 1, 1, COMPLETE_VPS_STOPPED, NULL, verb_rebuild},
+	{"delete", "rm destroy remove", PROVISION, "NAME...", "remove VPSes and all that is theirs", NULL, delete_opts,
+	 false, 0, 0, -1, COMPLETE_VPS, NULL, verb_delete},
+
+	{"start", "boot", LIFE, "NAME...", "start VPSes", NULL, start_opts, false, 0, 0, -1, COMPLETE_VPS_STOPPED, NULL,
+	 verb_start},
+	{"stop", "shutdown", LIFE, "NAME...", "shut down; force after the timeout", NULL, stop_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_stop},
+	{"restart", "reboot", LIFE, "NAME...", "stop and start", NULL, restart_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_restart},
+	{"kill", NULL, LIFE, "NAME...", "send a signal to init (default KILL)", NULL, kill_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_kill},
+	{"pause", "freeze", LIFE, "NAME...", "freeze every process", NULL, all_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_pause},
+	{"unpause", "thaw unfreeze", LIFE, "NAME...", "let them run on", NULL, all_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_unpause},
+	{"wait", NULL, LIFE, "NAME", "wait until a VPS is stopped, running or ready", NULL, wait_opts, false, 0, 1, 1,
+	 COMPLETE_VPS, NULL, verb_wait},
+
+	{"exec", "exec2", INSIDE, "NAME COMMAND [ARG...]", "run a command inside; exits with its status",
+	 "A terminal is used when standard input and output are one; -t forces it, -T forbids it.", exec_opts, false, 1, 1,
+	 1, COMPLETE_VPS_RUNNING, NULL, verb_exec},
+	{"enter", "shell", INSIDE, "NAME", "a login shell inside", NULL, exec_opts, false, 0, 1, 1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_enter},
+	{"console", "attach", INSIDE, "NAME", "the VPS's console; detach with Enter, Esc, '.'", NULL, console_opts, false,
+	 0, 1, 1, COMPLETE_VPS_RUNNING, NULL, verb_console},
+	{"cp", "copy", INSIDE, "NAME:PATH|PATH|- NAME:PATH|PATH|-", "copy files in and out; - is a tar stream", NULL,
+	 cp_opts, false, 0, 2, 2, COMPLETE_FILE, NULL, verb_cp},
+
+	{"list", "ls ps", WATCH, "[NAME...]", "list VPSes (running ones; -a: all)", NULL, list_opts, false, 0, 0, -1,
+	 COMPLETE_VPS, NULL, verb_list},
+	{"status", NULL, WATCH, "NAME...", "one line: id, name, state", NULL, status_opts, false, 0, 0, -1, COMPLETE_VPS,
+	 NULL, verb_status},
+	{"inspect", "show config", WATCH, "NAME...", "definition and state as JSON", NULL, NULL, false, 0, 1, -1,
+	 COMPLETE_VPS, NULL, verb_inspect},
+	{"stats", NULL, WATCH, "[NAME...]", "usage and pressure", NULL, stats_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_RUNNING, NULL, verb_stats},
+	{"top", NULL, WATCH, "[NAME]", "usage of all VPSes, or processes of one, refreshed", NULL, top_opts, false, 0, 0,
+	 1, COMPLETE_VPS_RUNNING, NULL, verb_top},
+	{"logs", "log", WATCH, "NAME", "what the console printed", NULL, logs_opts, false, 0, 1, 1, COMPLETE_VPS, NULL,
+	 verb_logs},
+	{"events", NULL, WATCH, "[NAME...]", "what happened: start, exit, oom, …", NULL, events_opts, false, 0, 0, -1,
+	 COMPLETE_VPS, NULL, verb_events},
+
+	{"host", NULL, HOST, "ARG...", "the host: check, gc, start-all, stop-all", NULL, NULL, false, 0, 0, -1,
+	 COMPLETE_NONE, host_verbs, NULL},
+	{"completion", NULL, HOST, "bash", "print the shell completion", NULL, NULL, false, 0, 0, 1, COMPLETE_NONE, NULL,
+	 verb_completion},
+	{"help", NULL, HOST, "[COMMAND...]", "this help", NULL, NULL, false, 0, 0, 2, COMPLETE_NONE, NULL, verb_help},
+	{"version", NULL, HOST, "", "print the version", NULL, NULL, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_version},
+
+	{"_restart", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE, NULL,
+	 verb_restart_by_monitor},
+	{"_complete", NULL, NULL, "WORD...", "for the completion", NULL, NULL, false, 1, 0, -1, COMPLETE_NONE, NULL,
+	 verb_complete},
+	{0},
+};
