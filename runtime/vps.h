@@ -50,6 +50,12 @@ struct img_store;
 /* The image store below this root, opened at first use; owned by h. */
 int vps_host_images(struct vps_host *h, struct img_store **ret, struct vps_err *err);
 
+/* Set what vps.conf's [defaults] say, on top of what s has. */
+int vps_spec_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err *err);
+/* The same from a profile: a file (a path with '/'), or NAME for <conf dir>/profiles/NAME.conf; lines
+ * "option = value" in spec_set words. */
+int vps_profile_load(struct vps_host *h, const char *profile, struct vps_spec *s, struct vps_err *err);
+
 /* ---- what is there ------------------------------------------------------- */
 
 enum vps_status { /* absent VPSes have none */
