@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's own configuration files, as a plan: facts about the image (what is in it) and the definition go
+ * in, a list of files comes out. Pure but for the probe. Nothing of the image is executed by the host; what
+ * must run (ssh host keys) is arranged to run inside, as the tenant, at its first boot.
+ *
+ * Written at every start: /etc/hostname, /etc/hosts' own line, /etc/resolv.conf (where nobody inside
+ * owns it), the network file of whichever service is there. At the first only: machine-id, ssh keys,
+ * cloud-init seed.
+ */
+#ifndef VPS_RUNTIME_GUESTCONF_H
+#define VPS_RUNTIME_GUESTCONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "runtime/driver.h"
+#include "runtime/spec.h"
+
+struct guest_facts {
+	bool systemd;	  /* /lib/systemd/systemd */
+	bool networkd;	  /* systemd-networkd is there and enabled, or the only one */
+	bool ifupdown;	  /* /sbin/ifup */
+	bool network_manager;
+	bool resolved;	  /* /etc/resolv.conf leads to systemd-resolved's or resolvconf's file */
+	bool cloud_init;
+	bool sshd, ssh_host_keys;
+	bool etc_hosts, machine_id;
+	bool shell;	  /* /bin/sh */
+};
+/* roots: the whole root (n = 1), or its parts as overlayfs stacks them, lowest first: the layers and the disk's
+ * upper. Whiteouts, opaque directories and symbolic links across the parts are followed as the merged tree
+ * would show them; nothing is opened but directories. 0 or -errno. */
+int guestconf_probe(const int *roots, size_t n, struct guest_facts *ret);
+
+struct guest_input {
+	const struct vps_spec *spec;
+	char *const *addrs;		      /* "10.0.0.5/24", as leased */
+	char *const *dns, *const *dns_search; /* the spec's, or the host's */
+	bool first_boot;
+	bool system;			      /* the image's own init runs */
+};
+/* The plan, in the order in which it is to be applied. -ENOMEM, -VPS_EUSAGE for an address that is none. */
+int guestconf_plan(const struct guest_input *in, const struct guest_facts *facts, struct guest_file **ret,
+		   size_t *ret_n, struct vps_err *err);
+void guest_files_free(struct guest_file *f, size_t n);
+
+/* Apply below root (as the VPS's root: uid and gid 0 of the caller are the owner's), by inroot. Parents that are
+ * missing are made (0755). What already says the same is left alone. */
+int guestconf_apply(int root, const struct guest_file *f, size_t n, struct vps_err *err);
+
+#endif
