@@ -135,6 +135,7 @@ void cli_progress_end(void);
 
 /* ---- terminals -------------------------------------------------------------- */
 int term_raw(int fd);	   /* remembers; restored by term_restore or at exit */
+int term_keys(int fd);	   /* single keys without echo, signals and output as they were */
 void term_restore(void);
 int term_size(int fd, unsigned short *rows, unsigned short *cols);
 /* Relay an exec: our stdin/out/err and the handle's pty, or the pipe ends in `pipes`, until the command is over.

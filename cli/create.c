@@ -105,11 +105,12 @@ int verb_launch(struct cli *c)
 		vps_err_wrap(&err, r, "created '%s' but it does not start", i.spec.name);
 		return cli_fail(c, r, &err);
 	}
-	vps_info_done(&i);
-	i = (struct vps_info){0};
-	/* A payload that is done already may be gone again; that is no failure of the launch. */
-	if (vps_get(c->host, name_arg(c) ? name_arg(c) : "", &i, NULL) < 0)
-		return EXIT_OK;
+	/* As it is now, where that can still be had: with --restart=no a short payload may have ended. */
+	struct vps_info now = {0};
+	if (vps_get(c->host, i.spec.name, &now, NULL) >= 0) {
+		vps_info_done(&i);
+		i = now;
+	}
 	return print_created(c, &i);
 }
 

@@ -19,7 +19,8 @@ static void print_opt(FILE *out, char letter, const char *name, const char *arg,
 static void print_opts(FILE *out, const struct cli_opt *opts)
 {
 	for (; opts && opts->name; opts++)
-		print_opt(out, opts->letter, opts->name, opts->arg, opts->help);
+		if (opts->help) /* without: another spelling, accepted and not advertised */
+			print_opt(out, opts->letter, opts->name, opts->arg, opts->help);
 }
 
 /* The table keeps a group's options together; a new name is a new heading. */

@@ -24,7 +24,7 @@ void term_restore(void)
 	saved_fd = -1;
 }
 
-int term_raw(int fd)
+static int set_mode(int fd, bool raw_mode)
 {
 	static bool hooked;
 	if (tcgetattr(fd, &saved) < 0)
@@ -33,12 +33,18 @@ int term_raw(int fd)
 		atexit(term_restore);
 	hooked = true;
 	struct termios raw = saved;
-	cfmakeraw(&raw);
+	if (raw_mode)
+		cfmakeraw(&raw);
+	else
+		raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
 	if (tcsetattr(fd, TCSADRAIN, &raw) < 0)
 		return -errno;
 	saved_fd = fd;
 	return 0;
 }
+
+int term_raw(int fd) { return set_mode(fd, true); }
+int term_keys(int fd) { return set_mode(fd, false); }
 
 int term_size(int fd, unsigned short *rows, unsigned short *cols)
 {
