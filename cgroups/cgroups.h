@@ -10,7 +10,10 @@
  *
  * cgroup v2 (kernel Documentation/admin-guide/cgroup-v2.rst). On hybrid hosts, where
  * v1 holds some controllers, the same table of limits writes v1 files, for each
- * controller where it lives; v2 then still gives freeze, kill and the cgroup namespace.
+ * controller where it lives; v2 then still gives freeze, kill, CPU time, pressure (PSI) and the
+ * cgroup namespace. v1's freezer and cpuacct are never used: nothing is made there.
+ *
+ * A function that takes a struct vps_err leaves words in it whenever it fails.
  */
 #ifndef VPS_CGROUPS_H
 #define VPS_CGROUPS_H
@@ -40,6 +43,11 @@ struct cg_device { /* a rule of the allow list */
 	char access[4]; /* of "rwm" */
 };
 
+struct cg_hugetlb { /* one page size's limit */
+	char size[16]; /* as the kernel names it: "2MB", "1GB" */
+	uint64_t max;  /* bytes */
+};
+
 struct cg_limits {
 	uint64_t memory_min, memory_low, memory_high, memory_max; /* bytes */
 	uint64_t swap_max; /* bytes of swap alone, as memory.swap.max */
@@ -50,10 +58,14 @@ struct cg_limits {
 	uint64_t io_weight; /* 1..10000, default 100 */
 	struct cg_io_max *io_max;
 	size_t n_io_max;
-	bool oom_group; /* an OOM kill takes the whole group (memory.oom.group) */
+	struct cg_hugetlb *hugetlb;
+	size_t n_hugetlb;
+	uint64_t cgroups_max; /* cgroup.max.descendants (4.14); ns/ is one of them */
+	int oom_group; /* 1: an OOM kill takes the whole group (memory.oom.group, 4.19), 0, -1: unset */
 };
-/* Every field CG_UNSET / NULL. */
+/* Every field CG_UNSET / NULL / -1. */
 void cg_limits_init(struct cg_limits *l);
+/* Frees cpuset, io_max and hugetlb, then as cg_limits_init. */
 void cg_limits_done(struct cg_limits *l);
 
 struct cg_psi { double some10, some60, full10, full60; uint64_t some_us, full_us; };
@@ -72,13 +84,15 @@ struct cg_stats { /* CG_UNSET where this host does not tell */
 /* The host's hierarchies: where each controller lives. */
 struct cg_host;
 /* Read /proc/self/mountinfo and /sys/fs/cgroup once; opens nothing that stays but directory
- * fds. tag: the parent's name below each hierarchy's root. -VPS_EUNSUPPORTED without cgroup2. */
+ * fds. tag: the parent's name below each hierarchy's root, made by the first cg_create.
+ * -VPS_EUNSUPPORTED without cgroup2. A host may be closed before its groups are. */
 int cg_host_open(const char *tag, struct cg_host **ret, struct vps_err *err);
 struct cg_host *cg_host_close(struct cg_host *h);
 static inline void cg_host_closep(struct cg_host **h) { *h = cg_host_close(*h); }
 /* Is the whole host cgroup v2? */
 bool cg_host_unified(const struct cg_host *h);
-/* 2, 1 or 0 (not there): the version of the hierarchy that holds a controller. */
+/* 2, 1 or 0 (not there): the version that serves a controller here. CG_FREEZER and CG_CPUACCT are
+ * always 2 (cgroup.freeze and cpu.stat need no controller); CG_DEVICES is 1 or 2 (BPF). */
 int cg_host_version(const struct cg_host *h, enum cg_controller c);
 const char *cg_controller_name(enum cg_controller c);
 
@@ -86,45 +100,66 @@ const char *cg_controller_name(enum cg_controller c);
  * what to do; -VPS_EUSAGE for a value out of range (io_weight 0, cpuset with CPUs that are not
  * there, min above max, …). Pure but for reading sysfs. */
 int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err);
+/* What of l holds here only in part (v1 counts buffered writes to the host, not to the VPS):
+ * sentences to show the operator as warnings; strv, NULL when all is well. */
+int cg_limits_caveats(const struct cg_host *h, const struct cg_limits *l, char ***ret);
+
+/* A name for a group or a tag: letters, digits, "_-." beginning with a letter or digit, at most
+ * 200 bytes, not "monitors" and not like one of the kernel's own files ("cpu.stat", "tasks"). */
+bool cg_name_valid(const char *name);
+/* Remove the tag's own directories, once no group and no monitor is left (uninstall, tests). */
+int cg_host_purge(struct cg_host *h, struct vps_err *err);
 
 /* A group. */
 struct cg;
 /* Make the group in every hierarchy it needs (made parents get their controllers enabled
  * top-down), delegate ns/ to owner (uid = gid) in v2: the directory, cgroup.procs,
  * cgroup.subtree_control, cgroup.threads and memory.oom.group / memory.pressure as
- * /sys/kernel/cgroup/delegate lists. An existing empty group is taken over; one with processes
- * in it is -VPS_ESTATE. On failure nothing stays. */
+ * /sys/kernel/cgroup/delegate lists. An existing empty group is taken over (removed and
+ * made again, so that no limit of its past stays); one with processes in it is -VPS_ESTATE. On
+ * failure nothing stays. */
 int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret, struct vps_err *err);
-/* Open an existing one; -ENOENT. */
+/* Open an existing one; -ENOENT. Costs one system call. */
 int cg_open(struct cg_host *h, const char *name, struct cg **ret, struct vps_err *err);
 struct cg *cg_close(struct cg *cg);
 static inline void cg_closep(struct cg **cg) { *cg = cg_close(*cg); }
 
-/* Write every field that is set, in an order that is valid at each step (raising before
- * lowering: high/max/min against each other, live). On failure what was written is put back.
+/* Write every field that is set and differs, in an order that is valid at each step (raising
+ * before lowering: high/max/min against each other, live). Checks as cg_limits_check does. On failure what was written is put back.
  * Lowering memory_max below what is used is allowed only if the kernel can reclaim down to it
  * (memory.high first, bounded reclaim), else -VPS_ERESOURCE and the old limit stays. */
 int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *err);
-/* Replace the device allow list: BPF on v2 (BPF_CGROUP_DEVICE, replaced atomically), devices.allow/deny on v1. */
+/* Replace the device allow list: BPF on v2 (BPF_CGROUP_DEVICE, replaced atomically, 5.6),
+ * devices.allow/deny on v1 (what is allowed before and after is allowed throughout, but for the
+ * step from "everything" to a list). -VPS_EUSAGE for a rule that makes no sense. A new group
+ * allows everything: set the rules before anything enters it. */
 int cg_devices_set(struct cg *cg, const struct cg_device *rules, size_t n, struct vps_err *err);
 
-/* For clone3(CLONE_INTO_CGROUP): the fd of v2 <name>/ns. Owned by cg. */
-int cg_clone_fd(const struct cg *cg);
+/* For clone3(CLONE_INTO_CGROUP, 5.7): the fd of v2 <name>/ns. Owned by cg. Also opens what
+ * cg_enter_v1 needs, so call it before the clone. -errno. */
+int cg_clone_fd(struct cg *cg);
 /* Put the calling (single-threaded) process into the v1 groups, by writing "0" to `tasks`: a
  * cgroup.procs write waits for a grace period (7–14 ms when cold), tasks does not. Only
- * async-signal-safe calls; the fds were opened by cg_create/cg_open. -errno. */
+ * async-signal-safe calls; the fds were opened by cg_create, cg_clone_fd or cg_exec_fd. Their opener's
+ * rights count, not the writer's (5.16), so this works in a new user namespace too. -errno; 0 where
+ * there is nothing of v1. */
 int cg_enter_v1(const struct cg *cg);
-/* For exec: move the caller (single-threaded) next to the process init: v1 groups of cg and the v2
- * cgroup where init is now (a leaf: systemd moves itself to init.scope). The target v2 directory fd
- * for CLONE_INTO_CGROUP, the caller's to close, or -errno. */
-int cg_exec_fd(const struct cg *cg, pid_t init);
-/* Make <tag>/monitors and move pid there (v2). */
+/* For exec: the v2 cgroup where the process init is now (a leaf: systemd moves itself to
+ * init.scope), for CLONE_INTO_CGROUP; the child then calls cg_enter_v1. The caller's to close;
+ * -ESRCH when init is gone, -EXDEV when it is not inside this group, or another -errno. */
+int cg_exec_fd(struct cg *cg, pid_t init);
+/* Make <tag>/monitors (v2). Its fd for CLONE_INTO_CGROUP, owned by h, or -errno. */
+int cg_monitors_fd(struct cg_host *h, struct vps_err *err);
+/* Make <tag>/monitors and move pid there (v2). May wait for a grace period (7-14 ms): the fd
+ * above does not. */
 int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err);
 
-/* cgroup.freeze, waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws again. */
+/* cgroup.freeze (5.2), waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws
+ * again. */
 int cg_freeze(struct cg *cg, bool frozen, int timeout_ms, struct vps_err *err);
 int cg_is_frozen(struct cg *cg);
-/* cgroup.kill, then waits until the group is empty; falls back to SIGKILL loops before 5.14. */
+/* cgroup.kill, then waits until the group is empty (-ETIMEDOUT); falls back to SIGKILL loops before
+ * 5.14. A frozen group dies too. */
 int cg_kill(struct cg *cg, int timeout_ms, struct vps_err *err);
 /* 1 when any process is in it or below, 0 when not. */
 int cg_populated(struct cg *cg);
@@ -132,10 +167,12 @@ int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err);
 /* An fd that polls POLLPRI or POLLIN when the group's OOM count changes (v2: memory.events;
  * v1: eventfd through cgroup.event_control). The caller's to close. */
 int cg_oom_fd(struct cg *cg);
-/* Read (and re-arm) after poll: the count of OOM kills so far. */
+/* Read (and re-arm) after poll: the count of OOM kills so far. oom_fd may be -1. v1 wakes when the
+ * group runs out of memory, an instant before the kill is counted, and once more when the group is
+ * removed: ask again when the VPS has ended. */
 int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret);
 /* Remove the group and all that the tenant made below it, in every hierarchy. Missing is fine.
- * -EBUSY when processes are left. */
+ * -EBUSY when processes are left (those that are dying already are waited for, 200 ms). */
 int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err);
 /* Names of the groups below the tag, over all hierarchies, each once: strv. For host check. */
 int cg_list(struct cg_host *h, char ***ret, struct vps_err *err);
