@@ -40,8 +40,7 @@ int fs_mkdir_p(int dirfd, const char *path, mode_t mode);
 int fs_open_dir(int dirfd, const char *path); /* fd, or -errno */
 bool fs_exists(int dirfd, const char *path); /* no link followed at the end */
 /* Remove a tree without following links or crossing mounts; a missing one is fine. A
- * mount point in it gives -EXDEV (a directory) or -EBUSY (a file) and stays. Depth is
- * unlimited, fds and memory are not. Nobody else may use the tree meanwhile. */
+ * mount point in it stays and gives -EXDEV. Depth is unlimited, fds and memory are not. Nobody else may use the tree meanwhile. */
 int fs_remove_tree(int dirfd, const char *path);
 /* Entries of a directory except "." and "..", unsorted. strv. */
 int fs_list(int dirfd, const char *path, char ***ret);

@@ -100,6 +100,14 @@ static int open_below(int dir, const char *name)
 			   RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
 }
 
+/* EBUSY is a mount point, most likely: say so by EXDEV. */
+static int why_busy(int dir, const char *name)
+{
+	autoclose int fd = sys_openat2(dir, name, O_PATH | O_NOFOLLOW, 0, RESOLVE_NO_XDEV);
+
+	return fd < 0 ? fd : -EBUSY;
+}
+
 static int move_up(struct remover *rm, int dir, const char *name)
 {
 	char up[64];
@@ -118,10 +126,11 @@ static int remove_dir(struct remover *rm, int dir, const char *name, unsigned de
 {
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
-	if (errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
+	if (errno == EBUSY)
+		return why_busy(dir, name);
+	if (errno != ENOTEMPTY && errno != EEXIST)
 		return -errno;
 
-	/* EBUSY is a mount point; open_below names it better. */
 	int fd = open_below(dir, name);
 
 	if (fd < 0)
@@ -145,7 +154,9 @@ static int remove_entry(struct remover *rm, int dir, const char *name, bool mayb
 		return remove_dir(rm, dir, name, depth);
 	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	/* The file system did not know the type beforehand. */
+	if (errno == EBUSY)
+		return why_busy(dir, name);
+	/* EISDIR: the file system did not know the type beforehand. */
 	return errno == EISDIR ? remove_dir(rm, dir, name, depth) : -errno;
 }
 
@@ -210,6 +221,8 @@ int fs_remove_tree(int dirfd, const char *path)
 		return parent == -ENOENT ? 0 : parent;
 	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
 		return 0;
+	if (errno == EBUSY)
+		return why_busy(parent, name);
 	if (errno != EISDIR && errno != EPERM) /* EPERM: what POSIX says for directories */
 		return -errno;
 

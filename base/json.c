@@ -260,21 +260,18 @@ static const yajl_callbacks callbacks = {
 	.yajl_end_array = on_end_array,
 };
 
-static unsigned line_of(const char *text, size_t len, size_t at)
+static unsigned line_of(const char *text, size_t at)
 {
 	unsigned line = 1;
 
-	for (size_t i = 0; i < at && i < len; i++)
+	for (size_t i = 0; i < at; i++)
 		line += text[i] == '\n';
 	return line;
 }
 
 /* yajl's words are "parse error: invalid object key (must be a string)\n". */
-static int report(struct parser *p, yajl_handle h, const char *text, size_t len,
-		  struct vps_err *err)
+static int report(struct parser *p, yajl_handle h, unsigned line, struct vps_err *err)
 {
-	unsigned line = line_of(text, len, yajl_get_bytes_consumed(h));
-
 	if (p->r == -ENOMEM)
 		return vps_err_sys(err, -ENOMEM, "JSON");
 	if (p->why)
@@ -299,9 +296,11 @@ static int parse(struct parser *p, const char *text, size_t len, struct vps_err 
 
 	if (!h)
 		return vps_err_sys(err, -ENOMEM, "JSON");
-	if (yajl_parse(h, (const unsigned char *)text, len) != yajl_status_ok ||
-	    yajl_complete_parse(h) != yajl_status_ok)
-		r = report(p, h, text, len, err);
+	/* After yajl_complete_parse the count of bytes means nothing: it is the end. */
+	if (yajl_parse(h, (const unsigned char *)text, len) != yajl_status_ok)
+		r = report(p, h, line_of(text, yajl_get_bytes_consumed(h)), err);
+	else if (yajl_complete_parse(h) != yajl_status_ok)
+		r = report(p, h, line_of(text, len), err);
 	yajl_free(h);
 	return r;
 }
