@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The integration tests' frame. A test file is a bash script that
+#
+#   # needs: root net debian          requirements, beside the test
+#   . "$(dirname "$0")/../lib.sh"
+#   test_words_about_it() { ...; }    one function a test
+#   run_tests
+#
+# A test fails at the first command that fails. `skip REASON` ends it as skipped. Every file runs in a
+# network namespace of its own, with a state tree of its own, and must leave nothing: that is checked.
+# shellcheck shell=bash
+set -uo pipefail
+
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+test_file=$(basename "$0")
+
+# A network namespace of our own: the machine's interfaces and firewall are not ours to touch.
+if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
+	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"
+fi
+ip link set lo up
+
+builddir=${VPS_BUILD:-$top/build/main}
+PATH=$builddir:$PATH
+export VPS_LIBEXEC=$builddir
+work=$(mktemp -d "/var/tmp/vps-test.XXXXXX")
+export VPS_ROOT=$work/root VPS_RUN=$work/run VPS_CONF=$work/vps.conf
+cache=${VPS_TEST_CACHE:-/var/cache/vps-tests}
+mkdir -p "$VPS_ROOT" "$VPS_RUN" "$cache"
+: >"$VPS_CONF"
+
+skip() { echo "SKIP:$*" >"$work/.skip"; exit 0; }
+fail() { echo "# $*"; exit 1; }
+# expect_exit CODE COMMAND... - the command must end with exactly this exit code
+expect_exit() {
+	local want=$1 got=0
+	shift
+	"$@" >"$work/.out" 2>"$work/.err" || got=$?
+	[ "$got" = "$want" ] || {
+		echo "# exit $got, expected $want: $*"
+		sed 's/^/#   /' "$work/.out" "$work/.err"
+		return 1
+	}
+}
+# expect TEXT PATTERN - glob match
+expect() {
+	# shellcheck disable=SC2053
+	[[ $1 == $2 ]] || { echo "# got: ${1@Q}, expected: $2"; return 1; }
+}
+# wait_until SECONDS COMMAND... - poll a condition that has no event to wait for
+wait_until() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || { echo "# timed out: $*"; return 1; }
+		sleep 0.1
+	done
+}
+
+# tiny_image - the image "tiny" in this test's store
+tiny_image() {
+	vps image inspect tiny >/dev/null 2>&1 && return
+	busybox_rootfs "$work/tiny"
+	tar -C "$work/tiny" --numeric-owner --owner=0 --group=0 -cf "$work/tiny.tar" .
+	vps image import -q "$work/tiny.tar" tiny >/dev/null
+	rm -rf "$work/tiny" "$work/tiny.tar"
+}
+
+# debian_tar - path of the cached root of a Debian 12 with systemd and the usual services. Made once, keyed by
+# what it is made from.
+debian_packages=systemd,systemd-sysv,dbus,libpam-systemd,cron,openssh-server,nginx-light,iproute2,iputils-ping,procps,ifupdown,netbase,less
+debian_tar() {
+	local key tar
+	key=$(printf '%s' "bookworm 1 $debian_packages" | sha256sum | cut -c1-16)
+	tar=$cache/debian-$key.tar
+	if [ ! -f "$tar" ]; then
+		mmdebstrap --quiet --variant=minbase --include="$debian_packages" bookworm "$tar.tmp.$$.tar" \
+			>"$work/mmdebstrap.log" 2>&1 </dev/null || { tail -5 "$work/mmdebstrap.log" >&2; return 1; }
+		mv "$tar.tmp.$$.tar" "$tar"
+	fi
+	echo "$tar"
+}
+debian_image() {
+	vps image inspect debian:12 >/dev/null 2>&1 && return
+	local tar
+	tar=$(debian_tar) || fail "no Debian root"
+	vps image import -q "$tar" debian:12 >/dev/null
+}
+
+# What must be the same before and after, as text.
+footprint() {
+	local tag
+	tag=$(vps_tag)
+	awk -v w="$work" 'index($0, w) || /\/vps/ {print "mount", $5}' /proc/self/mountinfo
+	find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
+	ip -o link | awk -F': ' '{print "link", $2}'
+	losetup -a 2>/dev/null | grep -F "$work" | sed 's/^/loop /'
+	pgrep -f "vps-monitor.*$work" | sed 's/^/monitor /'
+	stat -c 'device %n %t:%T %a %u %g' /dev/null /dev/zero /dev/tty
+}
+vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }
+
+clean() {
+	vps delete --all --force -q >/dev/null 2>&1
+	vps host gc -q >/dev/null 2>&1
+	# what even gc could not: by what is ours alone, never by name
+	pkill -KILL -f "vps-monitor.*$work" 2>/dev/null
+	local d
+	while read -r d; do
+		rmdir "$d" 2>/dev/null
+	done < <(find /sys/fs/cgroup -maxdepth 4 -name "$(vps_tag)*" -type d 2>/dev/null | sort -r)
+	rm -rf --one-file-system "$work"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
+
+run_one() {
+	local n=$1 name=$2 t0=$SECONDS status=0
+	rm -f "$work/.skip"
+	(
+		set -e
+		"$name"
+	) >"$work/.log" 2>&1 </dev/null || status=$?
+	local words=${name#test_}
+	words=${words//_/ }
+	if [ -f "$work/.skip" ]; then
+		echo "ok $n - $words # SKIP $(cut -d: -f2- "$work/.skip")"
+	elif [ $status = 0 ]; then
+		echo "ok $n - $words ($((SECONDS - t0)) s)"
+	else
+		echo "not ok $n - $words"
+		tail -40 "$work/.log" | sed 's/^\(# \)\?/# /'
+	fi
+}
+
+run_tests() {
+	local names n=0
+	mapfile -t names < <(declare -F | awk '{print $3}' | grep '^test_' | while read -r f; do
+		echo "$(declare -F "$f" >/dev/null && shopt -s extdebug && declare -F "$f" | awk '{print $2}') $f"
+	done | sort -n | awk '{print $2}')
+	# only some of them: words in $VPS_TEST_ONLY
+	echo "1..$((${#names[@]} + 1))"
+	local before
+	before=$(footprint)
+	for name in "${names[@]}"; do
+		n=$((n + 1))
+		if [ -n "${VPS_TEST_ONLY:-}" ] && [[ ${name//_/ } != *"${VPS_TEST_ONLY//_/ }"* ]]; then
+			echo "ok $n - ${name//_/ } # SKIP not asked for"
+			continue
+		fi
+		run_one $n "$name"
+	done
+	vps delete --all --force -q >/dev/null 2>&1
+	local after
+	after=$(footprint)
+	if [ "$before" = "$after" ] && vps host check -q >"$work/.check" 2>&1; then
+		echo "ok $((n + 1)) - nothing is left behind"
+	else
+		echo "not ok $((n + 1)) - nothing is left behind"
+		diff <(echo "$before") <(echo "$after") | sed 's/^/# /'
+		sed 's/^/# /' "$work/.check" 2>/dev/null
+	fi
+}

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Shell functions for examples/quickstart and tests/run: install what is missing, build out of tree.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+need_root() {
+	[ "$(id -u)" = 0 ] || die "this needs root: it makes namespaces, cgroups and interfaces; try: sudo $0"
+}
+
+# need_packages KIND... - install the packages of packages.list that are not there
+need_packages() {
+	local kinds=" $* " kind pkg missing=()
+	local installed
+	installed=$(dpkg-query -W -f '${Status} ${Package}\n' 2>/dev/null | sed -n 's/^install ok installed //p')
+	while read -r kind pkg; do
+		case $kind in '' | '#'*) continue ;; esac
+		[[ $kinds == *" $kind "* ]] || continue
+		grep -qxF "$pkg" <<<"$installed" || missing+=("$pkg")
+	done <"$top/packages.list"
+	[ ${#missing[@]} = 0 ] && return 0
+	say "installing: ${missing[*]}"
+	local log
+	log=$(mktemp)
+	if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
+		-o Dpkg::Use-Pty=0 install "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+		tail -20 "$log" >&2
+		rm -f "$log"
+		die "apt-get could not install: ${missing[*]}"
+	fi
+	rm -f "$log"
+}
+
+# build DIR [CONFIGURE-ARG...] - bootstrap when needed, configure once, make
+build() {
+	local dir=$1
+	shift
+	if [ ! -x "$top/configure" ] || [ "$top/configure.ac" -nt "$top/configure" ]; then
+		say "bootstrap"
+		"$top/bootstrap" >/dev/null 2>&1 || "$top/bootstrap" || die "bootstrap failed"
+	fi
+	mkdir -p "$dir"
+	(
+		cd "$dir" || exit 1
+		if [ ! -f Makefile ] || [ "$(cat .configured 2>/dev/null)" != "$*" ]; then
+			say "configure $*"
+			"$top/configure" -q "$@" || exit 1
+			printf '%s' "$*" >.configured
+		fi
+		make -s -j"$(nproc)"
+	) || die "the build in $dir failed"
+}
+
+# busybox_rootfs DIR - the tiny image's tree: static busybox and its names
+busybox_rootfs() {
+	local dir=$1 bb
+	bb=$(command -v busybox) || die "busybox is missing (package busybox-static)"
+	mkdir -p "$dir"/{bin,sbin,etc,dev,proc,sys,tmp,run,root,var/www,usr/bin,usr/sbin}
+	cp "$bb" "$dir/bin/busybox"
+	"$bb" --list-full | while read -r name; do
+		[ "${name##*/}" = busybox ] && continue
+		mkdir -p "$dir/${name%/*}"
+		[ "${name##*/}" = init ] || ln -sf /bin/busybox "$dir/$name"
+	done
+	chmod 1777 "$dir/tmp"
+	chmod 700 "$dir/root"
+	printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$dir/etc/passwd"
+	printf 'root:x:0:\nnogroup:x:65534:\n' >"$dir/etc/group"
+	printf 'tiny\n' >"$dir/etc/hostname"
+	echo '<h1>hello from a tiny VPS</h1>' >"$dir/var/www/index.html"
+}
