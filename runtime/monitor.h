@@ -52,6 +52,9 @@ struct monitor_args {
 	int oom;		       /* cg_oom_fd, or -1 */
 	int oom_stat;		       /* a file with the line "oom_kill N" (cg_oom_stat_fd), or -1 */
 	int gate;		       /* struct vps_launched.gate, or -1 when released already */
+	/* monitor.lock, held (flock) by the caller already, so that from the fork on there is no moment
+	 * in which a start is under way and nobody holds it; or -1: the monitor takes it itself. */
+	int lock;
 	int report;		       /* pipe of the waiting command, or -1: one struct vps_err when up
 					* (code 0) or failed; then it is closed */
 

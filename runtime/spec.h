@@ -17,6 +17,8 @@
 #define SPEC_UNSET (UINT64_MAX - 1) /* same value as CG_UNSET */
 #define SPEC_MAX   UINT64_MAX	    /* "max": no limit */
 #define SPEC_NAME_MAX 63
+#define SPEC_SECCOMP_FILE "seccomp.json"
+#define SPEC_VERSION 1 /* "version" of spec.json; a newer one is refused */
 
 enum spec_isolation { ISOLATION_CONTAINER, ISOLATION_VM };
 enum spec_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
@@ -62,8 +64,9 @@ struct vps_spec {
 
 	/* network */
 	char *net;	/* "routed", "bridge=BR", "macvlan=IF", "none" */
-	char **ips;	/* strv as asked: "auto", "auto6", "10.0.0.5/24" … */
-	char **addrs;	/* strv as leased */
+	char **ips;	/* strv as asked: "auto" (of pool4), "auto6", "10.0.0.5/24", or only "none";
+			 * NULL: the pools' (routed), none (else) */
+	char **addrs;	/* strv as leased; addrs[i] is what ips[i] got */
 	char *mac, *gateway, *gateway6;
 	uint64_t rate_in, rate_out, pps, conntrack;
 	char **publish; /* strv "[ADDR:]HOST:GUEST[/tcp|udp]" */
@@ -75,8 +78,10 @@ struct vps_spec {
 	char **devices; /* strv "/dev/fuse[:rwm]" */
 	char **sysctls; /* strv "net.ipv4.x=1" */
 	char **cap_add, **cap_drop; /* strv "CAP_SYS_TIME" */
-	char *seccomp;	/* file in the instance directory; NULL: the built-in profile; "unconfined" */
-	char **features; /* strv: nesting fuse keyctl */
+	char *seccomp;	/* NULL: the built-in profile; "unconfined"; else the operator's file, by
+			 * absolute path in what is asked and SPEC_SECCOMP_FILE (of the instance
+			 * directory, a copy) once stored */
+	char **features; /* strv of spec_features() */
 
 	/* policy */
 	bool autostart;
@@ -91,17 +96,32 @@ struct vps_spec {
 
 void spec_init(struct vps_spec *s); /* every limit SPEC_UNSET */
 void spec_done(struct vps_spec *s);
+/* dst need not be initialised. 0 or -ENOMEM, and then dst is empty. */
 int spec_copy(struct vps_spec *dst, const struct vps_spec *src);
+/* Do two definitions say the same in every field? */
+bool spec_equal(const struct vps_spec *a, const struct vps_spec *b);
 /* -VPS_ECONF with the key in err. Unknown keys are refused: a limit misspelt is a limit not enforced. */
 int spec_from_json(const struct json *j, struct vps_spec *ret, struct vps_err *err);
 void spec_to_json(const struct vps_spec *s, struct json_out *o, const char *key);
 /* Everything that can be said without the host: names, ranges, combinations. -VPS_EUSAGE. */
 int spec_check(const struct vps_spec *s, struct vps_err *err);
 int spec_name_check(const char *name, struct vps_err *err);
+/* Of a value of the enums above, as spec.json and the options spell it. */
+const char *spec_isolation_name(enum spec_isolation v);
+const char *spec_restart_name(enum spec_restart v);
+const char *spec_console_name(enum spec_console v);
+/* The features there are (strv): each lifts one restriction, docs/security.md. */
+const char *const *spec_features(void);
+bool spec_has_feature(const struct vps_spec *s, const char *feature);
+/* "TERM", "SIGTERM", "15", "SIGRTMIN+3": the number, or -EINVAL. */
+int spec_signal_parse(const char *s);
 
 /* One setting by its option name ("memory", "ip", "label", … without dashes) from text: the one table
  * behind `create`, `set`, profiles and vps.conf, so that all of them know the same words. List settings
- * append; an empty value clears ("--ip ''"). -VPS_EUSAGE with what is wrong and an example. */
+ * append; an empty value clears ("--ip ''"), "-VALUE" takes one entry away ("--ip -10.0.0.5", "--env -K",
+ * "--mount -/dst"), a key that is there already is replaced (env, label, sysctl, mount). An empty value
+ * gives any other setting its default back. A flag takes NULL, "yes" or "no". Options that name a file
+ * (ssh-key, user-data) read it now. -VPS_EUSAGE with what is wrong and an example; then s is unchanged. */
 int spec_set(struct vps_spec *s, const char *option, const char *value, struct vps_err *err);
 struct spec_option {
 	const char *name;  /* "memory" */
@@ -111,9 +131,14 @@ struct spec_option {
 	bool live;	   /* `set` may change it while running */
 	bool create_only;  /* never by `set` */
 	bool list;	   /* may be given several times */
-	const char *group; /* "Limits", "Network", … for help */
+	const char *group; /* "Limits", "Network", … for help; a group's options stand together */
+	const struct spec_setter *how; /* spec_options.c's own */
 };
 /* The table, ended by a NULL name. */
 const struct spec_option *spec_options(void);
+/* By name or alias; NULL when there is none. */
+const struct spec_option *spec_option_find(const char *name);
+/* The nearest of the known words for a misspelt one, NULL when none is near: "did you mean". */
+const char *spec_option_suggest(const char *name);
 
 #endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of runtime/ share and nobody else sees: the opened host, the store of
+ * definitions, locks and the run state.
+ *
+ *   <root>/instances/<id>/   lock, spec.json (the commit point: without it there is no such VPS),
+ *                            last, disk/, console.log, seccomp.json
+ *   <root>/names/<name>      symlink to "<id>": the atomic claim of a name
+ *   <root>/next              hint: the id to try next
+ *   <root>/leases/ images/   netns' and images' own
+ *   <run>/<id>/              state.json (there from before the first thing of a start is made until
+ *                            after the last thing of it is gone), the monitor's files
+ *
+ * Lock order: base/lock.h. A VPS's lock file lives in its directory and dies with it.
+ */
+#ifndef VPS_RUNTIME_INTERNAL_H
+#define VPS_RUNTIME_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/lock.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/str.h"
+#include "cgroups/cgroups.h"
+#include "images/images.h"
+#include "netns/netns.h"
+#include "runtime/driver.h"
+#include "runtime/vps.h"
+
+#define RUNTIME_IDS_PER_VPS 65536u
+/* Ranges end below 0x70000000: systemd's own for foreign ids start there (systemd's UIDS-GIDS). */
+#define RUNTIME_UID_END	    1879048192u
+
+struct vps_host {
+	struct vps_conf conf;
+	char *conf_path; /* as read, or where it would be */
+	char *events_path;
+	int root_fd, run_fd;	   /* <root>, <run> */
+	int instances_fd, names_fd; /* <root>/instances, <root>/names */
+	int lock_timeout_ms;
+	struct cg_host *cg;	   /* opened at first use, by the functions below */
+	struct net_host *net;
+	struct img_store *images;
+};
+
+/* Lazy parts; owned by h. */
+int host_cgroups(struct vps_host *h, struct cg_host **ret, struct vps_err *err);
+int host_net(struct vps_host *h, struct net_host **ret, struct vps_err *err);
+/* Group name of a VPS, "101". Returns buf. */
+#define ID_STR 12
+char *id_str(unsigned id, char buf[ID_STR]);
+
+/* conf.c */
+void conf_init(struct vps_conf *c);
+void conf_done(struct vps_conf *c);
+/* Lines "key = value" and [defaults] "option = value"; name is for messages. */
+int conf_parse(struct vps_conf *c, const char *text, const char *name, struct vps_err *err);
+/* "option = value" lines of a profile. */
+int profile_parse(struct vps_spec *s, const char *text, const char *name, struct vps_err *err);
+
+/* ---- store.c, claim.c ------------------------------------------------------ */
+
+/* Id of a name, number or uuid prefix. -VPS_ENOVPS. No lock: the answer may be old when it is used,
+ * vps_lock looks again. */
+int store_find(struct vps_host *h, const char *who, unsigned *ret, struct vps_err *err);
+/* Ids with a directory, ascending; also unfinished and deleted ones. The caller frees. */
+int store_ids(struct vps_host *h, unsigned **ret, size_t *ret_n, struct vps_err *err);
+int store_dir(struct vps_host *h, unsigned id);	    /* directory fd of instances/<id>, or -errno */
+int store_run_dir(struct vps_host *h, unsigned id); /* of <run>/<id>, or -errno (-ENOENT: never started) */
+int store_make_run_dir(struct vps_host *h, unsigned id);
+/* -ENOENT: no finished definition there; -VPS_ECONF: unreadable. */
+int store_read_spec(int instance_dir, struct vps_spec *ret, struct vps_err *err);
+int store_write_spec(int instance_dir, const struct vps_spec *s, struct vps_err *err);
+
+/* A locked VPS: every verb that changes something holds one. */
+struct vps_locked {
+	struct vps_host *h;
+	unsigned id;
+	int lock; /* flock on instances/<id>/lock */
+	int dir;  /* instances/<id> */
+	struct vps_spec spec;
+};
+/* Find, lock (verb is told to whoever waits too long), read the definition, clean up what a killed
+ * command left (reconcile). ret is ready for locked_done. -VPS_ENOVPS, -VPS_ELOCKED, -VPS_ECONF. */
+int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_locked *ret, struct vps_err *err);
+void locked_done(struct vps_locked *l);
+#define VPS_LOCKED_INIT { .lock = -1, .dir = -1 }
+#define auto_locked auto_done(locked_done) struct vps_locked
+
+/* Claim an id (want 0: the next free one): directory and lock. l->dir, l->lock, l->id are set. */
+int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_locked *l, struct vps_err *err);
+/* Atomically take a name for id; a stale claim is taken over. -VPS_EEXISTS. */
+int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err *err);
+void release_name(struct vps_host *h, unsigned id, const char *name);
+/* Undo an unfinished create or delete of a locked id: everything, the directory last. */
+int store_scrap(struct vps_host *h, struct vps_locked *l, struct vps_err *err);
+/* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody does. */
+int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err);
+/* First host uid of id, and whether the range fits. */
+int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_err *err);
+
+/* ---- run state: <run>/<id>/state.json --------------------------------------- */
+
+enum run_phase { RUN_STARTING, RUN_RUNNING, RUN_PAUSED };
+struct run_state {
+	enum run_phase phase;
+	struct proc_ident init; /* pid 0 while starting */
+	uint64_t started;	/* seconds since 1970 */
+	char name[SPEC_NAME_MAX + 1];
+};
+/* 0; -ENOENT when there is none; a state of another boot counts as none (and is removed by reconcile). */
+int run_state_read(int run_dir, struct run_state *ret);
+int run_state_write(int run_dir, const struct run_state *s, struct vps_err *err);
+/* Identity of init of a running (or paused) VPS; -VPS_ESTATE when it does not run. No lock needed. */
+int run_init(struct vps_host *h, unsigned id, const char *who, struct run_state *ret, struct vps_err *err);
+
+/* Compare run state and identities with what is there; tear down what has no living init, adopt a VPS
+ * whose monitor is gone. ret (may be NULL): the state afterwards, ret_running: is there one.
+ * Call with the VPS's lock held. */
+int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, struct vps_err *err);
+/* Remove everything that a start made: processes, network, cgroup, state. Works from any half of it, with or
+ * without a definition. Last of all: state.json. */
+int teardown(struct vps_host *h, unsigned id, struct vps_err *err);
+
+/* ---- plans (plan.c): pure -------------------------------------------------- */
+
+/* The cgroup limits of a definition. n_cpus: online CPUs, to narrow the cpuset to ceil(cpus) of them. */
+int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret, struct vps_err *err);
+int plan_net(const struct vps_spec *s, struct net_plan *ret, struct vps_err *err);
+int plan_devices(const struct vps_spec *s, struct cg_device **ret, size_t *ret_n, struct vps_err *err);
+void plan_disk(const struct vps_spec *s, struct img_disk_spec *ret);
+
+#endif
