@@ -135,9 +135,7 @@ run_one() {
 
 run_tests() {
 	local names n=0
-	mapfile -t names < <(declare -F | awk '{print $3}' | grep '^test_' | while read -r f; do
-		echo "$(declare -F "$f" >/dev/null && shopt -s extdebug && declare -F "$f" | awk '{print $2}') $f"
-	done | sort -n | awk '{print $2}')
+	mapfile -t names < <(grep -oE '^test_[a-z0-9_]+' "$0")
 	# only some of them: words in $VPS_TEST_ONLY
 	echo "1..$((${#names[@]} + 1))"
 	local before

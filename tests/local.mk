@@ -6,3 +6,9 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(unit_programs)
 TESTS += $(unit_programs)
 endif
+
+# What tests/run builds before it runs them one by one.
+.PHONY: unit-tests
+unit-tests: $(check_PROGRAMS) $(pkglibexec_PROGRAMS)
+
+EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh
