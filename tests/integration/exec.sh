@@ -1,0 +1,167 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# needs: root
+# exec, enter, console, logs, cp, list and the other ways to look in.
+. "$(dirname "$0")/../lib.sh"
+tiny_image
+vps launch box --image tiny --env FROM=spec -- sleep 100000 >/dev/null
+
+test_exec_returns_the_exit_status() {
+	vps exec box true
+	expect_exit 1 vps exec box false
+	expect_exit 42 vps exec box -- sh -c 'exit 42'
+	expect_exit 137 vps exec box -- sh -c 'kill -9 $$'
+	expect_exit 127 vps exec box /no/such
+	expect_exit 127 vps exec box no-such-program
+	expect_exit 126 vps exec box /etc/passwd
+}
+
+test_exec_streams() {
+	expect "$(echo in | vps exec box cat)" in
+	expect "$(vps exec box -- sh -c 'echo err >&2' 2>&1 >/dev/null)" err
+	head -c 8000000 /dev/urandom >"$work/b"
+	cmp "$work/b" <(vps exec box cat <"$work/b")
+}
+
+test_exec_environment_user_and_directory() {
+	expect "$(vps exec box -- sh -c 'echo $FROM')" spec
+	expect "$(vps exec -e X=$'a\nb' box -- sh -c 'echo "$X"')" $'a\nb'
+	expect "$(vps exec -u nobody box id -u)" 65534
+	expect "$(vps exec -u 1000:1001 box -- sh -c 'echo $(id -u):$(id -g)')" 1000:1001
+	expect "$(vps exec -C /etc box pwd)" /etc
+	expect_exit 3 vps exec -C /no/such box pwd || expect_exit 8 vps exec -C /no/such box pwd || expect_exit 126 vps exec -C /no/such box pwd
+	expect "$(vps exec box -- sh -c 'echo $HOME')" /root
+}
+
+test_exec_has_exactly_three_fds() {
+	expect "$(vps exec box -- sh -c 'ls /proc/self/fd | wc -l')" 4 # ls itself opens one
+	exec 9</etc/shadow
+	expect "$(vps exec box -- sh -c 'ls /proc/self/fd | wc -l')" 4
+}
+
+test_exec_gives_a_terminal() {
+	expect "$(script -qec 'vps exec -t box tty' /dev/null)" '/dev/pts/*'
+	expect "$(vps exec -t box -- sh -c 'stty size' </dev/null | tr -d '\r')" '* *'
+	expect_exit 1 vps exec -T box tty
+}
+
+test_exec_detached() {
+	vps exec -d box -- sh -c 'sleep 0.3; echo done >/tmp/d'
+	wait_until 10 vps exec box test -s /tmp/d
+}
+
+test_exec_of_a_stopped_vps() {
+	vps create off --image tiny
+	expect_exit 15 vps exec off true
+	vps delete off
+}
+
+test_enter_is_a_login_shell_in_tmux() {
+	tmux -L "vps$$" new-session -d -x 100 -y 30 "PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN VPS_CONF=$VPS_CONF vps enter box; sleep 1"
+	wait_until 10 sh -c "tmux -L vps$$ capture-pane -p | grep -q '#'"
+	tmux -L "vps$$" send-keys 'stty size; hostname; exit' Enter
+	wait_until 10 sh -c "tmux -L vps$$ capture-pane -p | grep -q '30 100'"
+	wait_until 10 sh -c "! tmux -L vps$$ list-sessions 2>/dev/null | grep -q ."
+}
+
+test_console_shows_output_takes_input_and_detaches() {
+	vps launch con --image tiny --init /bin/sh
+	tmux -L "vpc$$" new-session -d -x 80 -y 24 "PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN VPS_CONF=$VPS_CONF vps console con; sleep 30"
+	wait_until 10 sh -c "tmux -L vpc$$ capture-pane -p | grep -q Detach"
+	tmux -L "vpc$$" send-keys 'echo on-$((40+2))-console' Enter
+	wait_until 10 sh -c "tmux -L vpc$$ capture-pane -p | grep -q on-42-console"
+	tmux -L "vpc$$" send-keys Enter Escape .
+	wait_until 10 sh -c "tmux -L vpc$$ capture-pane -p | grep -q detached"
+	tmux -L "vpc$$" kill-server
+	expect "$(vps status con)" '*running*'
+	expect "$(vps logs con)" '*on-42-console*'
+	vps delete -f con
+}
+
+test_logs_keep_and_escape_what_the_console_said() {
+	vps run --image tiny log -- sh -c 'printf "\033[31mred\007\n"; echo second; echo third' >/dev/null
+	expect "$(vps logs log)" '*\\x1b\[31mred\\x07*second*third*'
+	expect "$(vps logs -n 1 log)" third
+	vps delete log
+}
+
+test_cp_files_both_ways() {
+	echo payload >"$work/f"
+	vps cp "$work/f" box:/root/
+	expect "$(vps exec box cat /root/f)" payload
+	expect "$(vps exec box stat -c %u:%g /root/f)" 0:0
+	vps cp "$work/f" box:/root/renamed
+	expect "$(vps exec box cat /root/renamed)" payload
+	vps cp box:/root/renamed "$work/back"
+	cmp "$work/f" "$work/back"
+	mkdir -p "$work/d/sub"
+	echo deep >"$work/d/sub/x"
+	vps cp "$work/d" box:/tmp
+	expect "$(vps exec box cat /tmp/d/sub/x)" deep
+	mkdir "$work/into"
+	vps cp box:/tmp/d "$work/into"
+	expect "$(cat "$work/into/d/sub/x")" deep
+	expect_exit 3 vps cp box:/no/such "$work/x" || true
+	[ ! -e "$work/x" ]
+}
+
+test_cp_tar_streams() {
+	vps cp box:/etc/passwd - | tar -tf - | grep -qx passwd
+	tar -C "$work" -cf - f | vps cp - box:/tmp
+	vps exec box test -f /tmp/f
+}
+
+test_cp_never_follows_the_tenants_links() {
+	echo canary >"$work/canary"
+	vps exec box -- sh -c "mkdir -p /tmp/evil && ln -sfn $work /tmp/evil/link && ln -sf $work/canary /tmp/evil/file"
+	vps cp "$work/f" box:/tmp/evil/file || true
+	expect "$(cat "$work/canary")" canary
+	vps cp "$work/f" box:/tmp/evil/link/new 2>/dev/null || true
+	[ ! -e "$work/new" ]
+	# the link itself comes out, not what it points to on the host
+	vps cp box:/tmp/evil "$work/out"
+	[ -L "$work/out/file" ]
+}
+
+test_cp_of_a_stopped_vps() {
+	vps create st --image tiny
+	vps cp "$work/f" st:/root/f
+	expect "$(vps cp st:/root/f - | tar -xOf -)" payload
+	vps start st
+	expect "$(vps exec st cat /root/f)" payload
+	vps delete -f st
+}
+
+test_list_formats() {
+	vps create aa --image tiny --label k=v
+	expect "$(vps list -q)" box
+	expect "$(vps list -aq --sort -name)" $'box\naa'
+	expect "$(vps list -a -H -o name,status -f status=stopped | tr -s ' ')" 'aa stopped'
+	expect "$(vps list -a -q -f label=k=v)" aa
+	expect "$(vps list --json | jq -r '.[].name')" box
+	expect_exit 2 vps list -o nonsense
+	expect_exit 3 sh -c 'vps list >/dev/full'
+	vps delete aa
+}
+
+test_stats_and_top() {
+	expect "$(vps stats --json box | jq '.[0].pids_current >= 1')" true
+	expect "$(vps stats --json box | jq '.[0].memory_current > 0')" true
+	expect "$(vps top --json box | jq -r '.[] | select(.pid == 1) | .host_pid > 1')" true
+	vps top box | grep -q sleep
+}
+
+test_events_tell_the_story() {
+	vps run --rm --image tiny story -- true
+	local e
+	e=$(vps events --json story | jq -r .event | tr '\n' ' ')
+	expect "$e" '*create*start*exit*delete*'
+}
+
+test_completion_completes() {
+	expect "$(vps _complete -- st)" '*start*'
+	expect "$(vps _complete -- exec b)" box
+	bash -n <(vps completion bash)
+}
+
+run_tests

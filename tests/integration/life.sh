@@ -1,0 +1,171 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# needs: root
+# The life of a VPS: create, launch, run, start, stop, kill, pause, restart, rename, rebuild, delete, wait.
+. "$(dirname "$0")/../lib.sh"
+tiny_image
+
+test_create_makes_a_stopped_vps_and_delete_removes_it() {
+	expect "$(vps create web1 --image tiny)" web1
+	expect "$(vps status web1)" 'VPS 1* web1 stopped*'
+	[ -d "$VPS_ROOT/instances" ]
+	vps delete web1
+	expect_exit 14 vps status web1
+}
+
+test_start_stop_and_states() {
+	vps create a --image tiny -- sleep 1000
+	vps start a
+	expect "$(vps status a)" 'VPS * a running *'
+	expect_exit 15 vps start a
+	vps stop -t 5s a
+	expect "$(vps status a)" 'VPS * a stopped*'
+	expect_exit 15 vps stop a
+	vps start a
+	vps kill a
+	vps wait a -t 10s
+	expect "$(vps status a)" '*stopped*exit=137*'
+	vps delete a
+}
+
+test_a_number_addresses_a_vps() {
+	local id
+	id=$(vps create num --image tiny --id)
+	expect "$(vps status "$id")" "VPS $id num stopped*"
+	vps delete "$id"
+	expect_exit 14 vps status num
+}
+
+test_start_attach_returns_the_exit_code_of_init() {
+	vps create code --image tiny -- sh -c 'echo out; exit 42'
+	expect_exit 42 vps start --attach code
+	expect "$(cat "$work/.out")" '*out*'
+	vps delete code
+}
+
+test_run_gives_output_input_and_exit_code() {
+	expect "$(echo hello | vps run --rm --image tiny -- cat)" hello
+	expect_exit 7 vps run --rm --image tiny -- sh -c 'echo err >&2; exit 7'
+	expect "$(cat "$work/.err")" err
+	expect_exit 127 vps run --rm --image tiny -- /no/such/program
+	expect_exit 137 vps run --rm --image tiny -- sh -c 'kill -9 $$'
+	expect "$(vps list -aq)" ''
+}
+
+test_run_passes_megabytes_unchanged() {
+	head -c 20000000 /dev/urandom >"$work/blob"
+	local sum
+	sum=$(sha256sum <"$work/blob")
+	expect "$(vps run --rm --image tiny -- cat <"$work/blob" | sha256sum)" "$sum"
+	rm "$work/blob"
+}
+
+test_pause_and_unpause() {
+	vps launch p --image tiny -- sh -c 'while :; do date +%s%N >/tmp/now; done'
+	vps pause p
+	expect "$(vps status p)" '*paused*'
+	local a b
+	a=$(cat "$VPS_ROOT"/instances/*/disk/upper/tmp/now 2>/dev/null || echo none)
+	expect_exit 15 vps pause p
+	vps unpause p
+	expect "$(vps status p)" '*running*'
+	b=$(vps exec p cat /tmp/now)
+	[ "$a" != "$b" ]
+	vps pause p
+	vps stop --kill p
+	vps delete p
+}
+
+test_restart_gives_a_new_init() {
+	vps launch r --image tiny -- sleep 1000
+	local a b
+	a=$(vps inspect r | jq '.[0].pid')
+	vps restart -t 2s r
+	b=$(vps inspect r | jq '.[0].pid')
+	[ "$a" != "$b" ]
+	vps delete -f r
+}
+
+test_rename_keeps_everything() {
+	local id
+	id=$(vps create old --image tiny --id)
+	vps rename old new
+	expect "$(vps status new)" "VPS $id new *"
+	expect_exit 14 vps status old
+	vps create old --image tiny
+	expect_exit 12 vps rename old new
+	vps delete old new
+}
+
+test_rebuild_gives_a_fresh_disk_and_keeps_the_address() {
+	vps launch rb --image tiny --ip auto -- sleep 1000
+	local ip
+	ip=$(vps list -H -o ip rb)
+	vps exec rb -- sh -c 'echo mine >/root/file'
+	expect_exit 15 vps rebuild rb
+	vps stop -t 1s rb
+	vps rebuild rb
+	vps start rb
+	expect_exit 1 vps exec rb -- test -e /root/file
+	expect "$(vps list -H -o ip rb)" "$ip"
+	vps delete -f rb
+}
+
+test_data_survives_a_stop() {
+	vps launch keep --image tiny -- sleep 1000
+	vps exec keep -- sh -c 'echo kept >/root/file'
+	vps restart --kill keep
+	expect "$(vps exec keep cat /root/file)" kept
+	vps delete -f keep
+}
+
+test_wait_does_not_miss_the_end() {
+	vps launch w --image tiny -- sh -c 'sleep 1; exit 3'
+	expect "$(vps wait w -t 20s)" 3
+	expect_exit 10 vps wait w --for running -t 300ms
+	vps delete w
+}
+
+test_many_at_once() {
+	for i in 1 2 3 4 5 6 7 8; do vps create "m$i" --image tiny -- sleep 1000 & done
+	wait
+	vps start --all
+	expect "$(vps list -q | wc -l)" 8
+	vps stop --all --kill
+	vps delete --all
+	expect "$(vps list -aq)" ''
+}
+
+test_bad_input_is_refused_in_words() {
+	expect_exit 13 vps create x --image no/such:image
+	expect_exit 2 vps create 'Bad Name' --image tiny
+	expect_exit 2 vps create 123 --image tiny
+	expect_exit 2 vps create ../x --image tiny
+	expect_exit 2 vps create x --image tiny --memory banana
+	expect_exit 2 vps create x --image tiny --memory 0
+	expect_exit 2 vps create x --image tiny --cpus -1
+	expect_exit 2 vps create x --image tiny --frobnicate
+	expect_exit 2 vps create x --image tiny --memroy 1G
+	expect "$(cat "$work/.err")" '*did you mean*--memory*'
+	expect_exit 2 vps create x
+	expect_exit 2 vps strat x
+	expect "$(cat "$work/.err")" '*did you mean*start*'
+	expect "$(vps list -aq)" ''
+	vps create x --image tiny
+	expect_exit 12 vps create x --image tiny
+	expect_exit 14 vps start nobody
+	vps delete x
+}
+
+test_options_reach_the_definition() {
+	vps create full --image tiny --hostname h.example --memory 64M --cpus 1.5 --pids 50 --env A=b \
+		--label team=x --restart on-failure --autostart --boot-order 5 --dns 192.0.2.1
+	local j
+	j=$(vps inspect full)
+	expect "$(jq -r '.[0].spec.hostname' <<<"$j")" h.example
+	expect "$(jq -r '.[0].spec.memory' <<<"$j")" 67108864
+	expect "$(vps list -a -H -o cpus,bootorder,autostart,labels full | tr -s ' ')" '1.5 5 yes team=x'
+	vps delete full
+}
+
+run_tests
