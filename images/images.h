@@ -146,40 +146,60 @@ int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
 
 /* ---- disks -------------------------------------------------------------- */
 
-/* A disk is the directory `disk/` of a caller's directory: upper/ and work/ for overlayfs behind one of */
+/*
+ * A disk is the directory `disk/` of a caller's directory: upper/ and work/ for overlayfs behind
+ * one of the backends. Whoever mounts the overlay on top:
+ *   - mounts it without CAP_SYS_RESOURCE in the effective set. overlayfs works with the
+ *     credentials of its mounter, and ext4 lets that capability pass quotas;
+ *   - decides by the flags of the overlay mount (nosuid, nodev) what the tenant may do; those of the
+ *     disk's own mount do not count there.
+ */
 enum img_backend {
-	DISK_AUTO,  /* the first of quota, loop that this file system can enforce */
+	DISK_AUTO,  /* size or inodes asked: the first of quota, loop that can enforce them; else dir */
 	DISK_QUOTA, /* a directory with a project quota (ext4, xfs mounted with prjquota) */
-	DISK_BTRFS, /* a subvolume with a qgroup limit */
+	DISK_BTRFS, /* a subvolume with a qgroup limit; df inside shows the host's size */
 	DISK_LOOP,  /* a sparse ext4 image on a loop device */
+	DISK_DIR,   /* a plain directory; only without limits */
 };
+/* "auto", "quota", "btrfs", "loop", "dir" */
 const char *img_backend_name(enum img_backend b);
-int img_backend_parse(const char *s, enum img_backend *ret);
+int img_backend_parse(const char *s, enum img_backend *ret); /* 0 or -EINVAL */
 
 struct img_disk_spec {
 	enum img_backend backend;
-	uint64_t size;	 /* bytes; 0: no limit (allowed only with backends that are directories; loop needs one) */
-	uint64_t inodes; /* 0: the backend's own measure */
+	uint64_t size;	 /* bytes; 0: no limit (not with loop: it needs one, of at least 16 MiB) */
+	uint64_t inodes; /* 0: the backend's own measure. loop: rounded up, by an eighth at most; goes
+			  * with the size on resize. btrfs: cannot */
 	uint32_t project; /* project id for DISK_QUOTA: unique on the host (the id range's base works) */
 };
 /* Can it be enforced in this directory? -VPS_EUNSUPPORTED says why and what to do. AUTO is resolved into *ret. */
 int img_disk_check(int dir_fd, const struct img_disk_spec *d, enum img_backend *ret, struct vps_err *err);
-/* Make dir_fd/disk/. All or nothing. ret: the resolved backend. */
+/* Make dir_fd/disk/ (0700). All or nothing: as disk.tmp/, renamed when whole; what a kill left goes with the
+ * next create or destroy. ret: the resolved backend. -VPS_EEXISTS, -VPS_EUNSUPPORTED, -VPS_ERESOURCE. */
 int img_disk_create(int dir_fd, const struct img_disk_spec *d, enum img_backend *ret, struct vps_err *err);
-/* Grow (live too: mount_fd is the disk's mount as attached, or -1) or shrink (only down to what is used; loop:
- * only offline). Size and inodes. */
+/* Grow (live too) or shrink (only down to what is used; loop: only offline, on a copy, as a crash must not
+ * break it). Size and inodes. was->backend is the real one. mount_fd: the disk's mount as attached, or -1; no
+ * backend needs it. The same call again completes what a kill interrupted. -VPS_ERESOURCE: too small for what
+ * is there; -VPS_ESTATE: only while stopped. A guest-written disk grows by its file only: the guest does the rest. */
 int img_disk_resize(int dir_fd, const struct img_disk_spec *was, const struct img_disk_spec *now, int mount_fd,
 		    struct vps_err *err);
-/* A detached mount (as of open_tree/fsmount) whose root holds upper/ and work/; the loop device, if any, goes by
- * itself with the last user (LO_FLAGS_AUTOCLEAR). The caller idmaps and attaches it. I5 holds: only images
- * that no guest kernel could write are mounted; a disk marked `guest-written` is refused. */
+/* A detached mount (as of open_tree/fsmount) whose root holds upper/ and work/ (0755 root:root; loop has a
+ * lost+found, too); the loop device, if any, goes by itself with the last user (LO_FLAGS_AUTOCLEAR). The caller
+ * idmaps and attaches it. Again while attached: another mount of the same file system. I5 holds: only images that
+ * no guest kernel could write are mounted; a disk marked `guest-written` is refused (-VPS_EUNSUPPORTED). */
 int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mount, struct vps_err *err);
-struct img_disk_usage { uint64_t size, used, inodes, inodes_used; };
-/* mount_fd -1 when stopped (quota and btrfs know; loop reads its superblock). */
+/* The image file of a loop disk for a VMM: locked against every other user as long as the fd (or a copy of it)
+ * is open, and unless read_only marked `guest-written` for good before it is handed out. -VPS_ELOCKED: in use. */
+int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err);
+struct img_disk_usage { uint64_t size, used, inodes, inodes_used; }; /* limits 0: none */
+/* As df inside tells it. mount_fd -1: when stopped, or not at hand (loop then looks for its device: slower).
+ * -EOPNOTSUPP: nobody counts (dir; btrfs without quota). */
 int img_disk_usage(int dir_fd, const struct img_disk_spec *d, int mount_fd, struct img_disk_usage *ret);
-/* Remove dir_fd/disk/ and its quota. Missing is fine. */
+/* Remove dir_fd/disk/ and its quota, half-made or whole; what is there tells its backend, b is not needed.
+ * Missing is fine. */
 int img_disk_destroy(int dir_fd, enum img_backend b, struct vps_err *err);
-/* Loop devices on backing files below dir_fd that nobody mounts: "/dev/loopN <file>"; fix detaches. For host check/gc. */
+/* Loop devices on backing files below dir_fd that nobody mounts and that do not go by themselves: "/dev/loopN
+ * <file>"; fix detaches. For host check/gc. */
 int img_disk_audit(int dir_fd, bool fix, char ***ret_found, struct vps_err *err);
 
 #endif
