@@ -1,0 +1,144 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# needs: root cgroups (v1 or v2 controllers)
+# Limits hold, at create and live; what cannot be enforced is refused; the VPS sees its own numbers.
+. "$(dirname "$0")/../lib.sh"
+tiny_image
+
+test_memory_limit_kills_inside_only_and_is_told() {
+	vps launch mem --image tiny --memory 64M --swap 0 -- sleep 1000
+	# a shell variable that grows: only that process dies
+	expect_exit 137 vps exec mem -- sh -c 'x=x; while :; do x=$x$x; done'
+	expect "$(vps status mem)" '*running*oom=[1-9]*'
+	expect "$(vps events --json mem | jq -r .event)" '*oom*'
+	vps exec mem true
+	vps delete -f mem
+}
+
+test_memory_can_be_raised_and_lowered_live() {
+	vps launch live --image tiny --memory 64M -- sleep 1000
+	vps set live --memory 128M
+	expect "$(vps stats --json live | jq '.[0].memory_limit')" $((128 << 20))
+	vps set live --memory 32M
+	expect "$(vps stats --json live | jq '.[0].memory_limit')" $((32 << 20))
+	expect "$(vps inspect live | jq '.[0].spec.memory')" $((32 << 20))
+	vps delete -f live
+}
+
+test_pids_limit_stops_a_fork_bomb() {
+	vps launch bomb --image tiny --pids 20 -- sleep 1000
+	vps exec bomb -- sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 5 & done 2>&1' |
+		grep -q "can't fork"
+	[ "$(vps stats --json bomb | jq '.[0].pids_current')" -le 20 ]
+	vps set bomb --pids 40
+	expect "$(vps stats --json bomb | jq '.[0].pids_limit')" 40
+	vps delete -f bomb
+}
+
+test_cpu_limit_holds() {
+	vps launch cpu --image tiny --cpus 0.25 -- sh -c 'while :; do :; done'
+	local a b
+	a=$(vps stats --json cpu | jq '.[0].cpu_usage_us')
+	sleep 2
+	b=$(vps stats --json cpu | jq '.[0].cpu_usage_us')
+	# a quarter of two seconds, with room for a busy machine's clock: never near a whole CPU
+	[ $((b - a)) -lt 900000 ] || fail "used $((b - a)) us in 2 s"
+	[ $((b - a)) -gt 50000 ]
+	vps delete -f cpu
+}
+
+test_cpu_time_can_be_raised_live() {
+	vps launch cpu2 --image tiny --cpus 0.1 -- sh -c 'while :; do :; done'
+	vps set cpu2 --cpus 1
+	local a b
+	a=$(vps stats --json cpu2 | jq '.[0].cpu_usage_us')
+	sleep 2
+	b=$(vps stats --json cpu2 | jq '.[0].cpu_usage_us')
+	[ $((b - a)) -gt 400000 ] || fail "used $((b - a)) us in 2 s"
+	vps delete -f cpu2
+}
+
+test_nproc_tells_the_vps_its_cpus() {
+	vps launch np --image tiny --cpus 0.5 -- sleep 1000
+	expect "$(vps exec np nproc)" 1
+	vps delete -f np
+}
+
+test_cpuset() {
+	vps launch cs --image tiny --cpuset 0 -- sleep 1000
+	expect "$(vps exec cs nproc)" 1
+	expect "$(vps exec cs grep Cpus_allowed_list /proc/self/status | tr -d '\t')" Cpus_allowed_list:0
+	vps delete -f cs
+	expect_exit 2 vps launch cs --image tiny --cpuset 4096
+	expect "$(vps list -aq)" ''
+}
+
+test_free_tells_the_limit() {
+	[ -n "$(command -v lxcfs)" ] || skip "lxcfs is not installed"
+	vps launch fr --image tiny --memory 100M -- sleep 1000
+	expect "$(vps exec fr free -m | awk '/Mem:/ {print $2}')" 100
+	vps set fr --memory 200M
+	expect "$(vps exec fr free -m | awk '/Mem:/ {print $2}')" 200
+	vps delete -f fr
+}
+
+test_uptime_starts_with_the_vps() {
+	vps launch up --image tiny -- sleep 1000
+	[ "$(vps exec up cut -d. -f1 /proc/uptime)" -lt 60 ]
+	vps delete -f up
+}
+
+test_disk_size_is_enforced_and_told() {
+	vps launch disk --image tiny --disk 64M -- sleep 1000
+	expect_exit 1 vps exec disk -- dd if=/dev/zero of=/root/big bs=1M count=100
+	expect "$(cat "$work/.err")" '*No space left*'
+	local kb
+	kb=$(vps exec disk df -k / | awk 'END {print $2}')
+	[ "$kb" -le 65536 ] && [ "$kb" -gt 30000 ]
+	vps exec disk rm /root/big
+	vps set disk --disk 128M
+	vps exec disk -- dd if=/dev/zero of=/root/big bs=1M count=80
+	kb=$(vps exec disk df -k / | awk 'END {print $2}')
+	[ "$kb" -gt 90000 ]
+	# the next start still has it
+	vps restart --kill disk
+	vps exec disk test -s /root/big
+	vps delete -f disk
+}
+
+test_inodes_are_enforced() {
+	vps launch ino --image tiny --disk 64M --inodes 200 -- sleep 1000
+	expect_exit 1 vps exec ino -- sh -c 'mkdir /root/m && cd /root/m && i=0; while [ $i -lt 400 ]; do : >f$i || exit 1; i=$((i+1)); done'
+	vps exec ino true
+	vps delete -f ino
+}
+
+test_a_full_vps_disturbs_nobody() {
+	vps launch full --image tiny --disk 32M -- sleep 1000
+	vps launch other --image tiny --disk 32M -- sleep 1000
+	vps exec full -- sh -c 'cat /dev/zero >/root/fill' 2>/dev/null || true
+	vps exec other -- sh -c 'echo fine >/root/f && sync'
+	vps stop -t 1s full
+	vps start full
+	vps delete -f full other
+}
+
+test_what_cannot_be_enforced_is_refused() {
+	local unified=0
+	[ -f /sys/fs/cgroup/cgroup.controllers ] && unified=1
+	[ $unified = 0 ] || skip "this host enforces all of it"
+	expect_exit 5 vps launch r1 --image tiny --memory-high 32M -- sleep 10
+	expect "$(cat "$work/.err")" '*memory.high*'
+	expect "$(vps list -aq)" ''
+}
+
+test_set_is_all_or_nothing() {
+	vps launch aon --image tiny --memory 64M --pids 50 -- sleep 1000
+	expect_exit 2 vps set aon --pids 60 --cpuset 4096
+	expect "$(vps inspect aon | jq '.[0].spec.pids')" 50
+	expect "$(vps stats --json aon | jq '.[0].pids_limit')" 50
+	expect_exit 15 vps set aon --net none
+	vps delete -f aon
+}
+
+run_tests
