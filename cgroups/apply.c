@@ -185,8 +185,7 @@ static void undo(struct cg *cg, struct cg_write *const *done, size_t n)
 		cg_file_write(cg, done[n]->hi, done[n]->file, done[n]->old);
 }
 
-/* The order: all that is not lowered as planned, then what is lowered, backwards. */
-static size_t order(const struct cg_plan *p, struct cg_write **ret)
+size_t cg_plan_order(const struct cg_plan *p, struct cg_write **ret)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < p->n; i++)
@@ -208,7 +207,7 @@ static int carry_out(struct cg *cg, const struct cg_plan *p, struct vps_err *err
 	autofree struct cg_write **todo = calloc(p->n ? p->n : 1, sizeof(*todo));
 	if (!todo)
 		return vps_err_sys(err, -ENOMEM, "set limits of '%s'", cg->name);
-	size_t n = order(p, todo);
+	size_t n = cg_plan_order(p, todo);
 	for (size_t i = 0; i < n; i++) {
 		int r = write_one(cg, todo[i], err);
 		if (r < 0) {

@@ -116,6 +116,10 @@ void cg_plan_done(struct cg_plan *p);
 int cg_limits_plan(const struct cg *cg, const struct cg_limits *l, struct cg_plan *ret,
 		   struct vps_err *err);
 
+/* Order of writing (apply.c), once the old values are known: all that is not lowered as planned,
+ * then what is lowered, backwards; without what is so already. ret has room for p->n. */
+size_t cg_plan_order(const struct cg_plan *p, struct cg_write **ret);
+
 /* The table: one row a limit that is a number. */
 struct cg_limit_row {
 	const char *name; /* as the operator knows it */
