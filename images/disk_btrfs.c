@@ -67,6 +67,8 @@ static int subvol_id(int fd, uint64_t *ret)
 	return 0;
 }
 
+/* fd: outside of the subvolume. The ioctl's own transaction is charged to the subvolume of its
+ * fd, and one that is over its limit could not even be given a higher one. */
 static int set_limit(int fd, uint64_t id, uint64_t size)
 {
 	struct btrfs_ioctl_qgroup_limit_args args = {
@@ -119,7 +121,7 @@ static int btrfs_make(int tmp, const struct img_disk_spec *d, struct vps_err *er
 		return vps_err_sys(err, -errno, "mode of " DISK_FS);
 	int r = subvol_id(fs, &id);
 	if (r == 0 && d->size)
-		r = set_limit(fs, id, d->size);
+		r = set_limit(tmp, id, d->size);
 	if (r < 0)
 		return vps_err_sys(err, r, "limit subvolume %llu", (unsigned long long)id);
 	return disk_dir_fill(fs, err);
@@ -188,7 +190,7 @@ static int btrfs_resize(int disk, const struct img_disk_spec *was, const struct 
 	r = subvol_id(fs, &id);
 	/* Limit first, then commit and look: a running tenant cannot fill the gap between. */
 	if (r == 0)
-		r = set_limit(fs, id, now->size);
+		r = set_limit(disk, id, now->size);
 	if (r == 0 && syncfs(fs) < 0)
 		r = -errno;
 	if (r == 0)
@@ -196,7 +198,9 @@ static int btrfs_resize(int disk, const struct img_disk_spec *was, const struct 
 	if (r < 0)
 		return vps_err_sys(err, r, "limit subvolume %llu", (unsigned long long)id);
 	if (now->size && u.used > now->size) {
-		set_limit(fs, id, was->size);
+		/* Synced: read_usage sees limits, too, as of the last commit. */
+		if (set_limit(disk, id, was->size) == 0)
+			syncfs(fs);
 		return vps_err_set(err, VPS_ERESOURCE,
 				   "%llu bytes are in use; remove files or ask for more than that",
 				   (unsigned long long)u.used);

@@ -2,3 +2,7 @@ unit_programs += tests/unit/images_disk_test
 tests_unit_images_disk_test_SOURCES = tests/unit/images_disk.c tests/unit/images_disk_util.h \
 	tests/unit/base_util.h
 tests_unit_images_disk_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_disk_fs_test
+tests_unit_images_disk_fs_test_SOURCES = tests/unit/images_disk_fs.c \
+	tests/unit/images_disk_util.h tests/unit/base_util.h
+tests_unit_images_disk_fs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
