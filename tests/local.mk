@@ -7,6 +7,15 @@ check_PROGRAMS += $(unit_programs)
 TESTS += $(unit_programs)
 endif
 
+# The arrows between the rooms, and that their checker sees wrong ones.
+TESTS += tests/check-includes tests/check-includes-test
+EXTRA_DIST += tests/check-includes tests/check-includes-test
+
+if FUZZERS
+include tests/fuzz/local.mk
+endif
+EXTRA_DIST += tests/fuzz/corpus
+
 # What tests/run builds before it runs them one by one.
 .PHONY: unit-tests
 unit-tests: $(check_PROGRAMS) $(pkglibexec_PROGRAMS)
