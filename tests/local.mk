@@ -21,3 +21,4 @@ EXTRA_DIST += tests/fuzz/corpus
 unit-tests: $(check_PROGRAMS) $(pkglibexec_PROGRAMS)
 
 EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh
+include tests/fault/local.mk
