@@ -3,9 +3,12 @@
  * goes before what is lowered, and a failure puts everything back. */
 #include "cgroups/internal.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/fs.h"
 
 /* As often as the kernel itself tries (MAX_RECLAIM_RETRIES). */
 #define RECLAIM_TRIES 16
@@ -30,12 +33,22 @@ static char *device_line(const struct cg_write *w, const char *text)
 		       w->key);
 }
 
-static int load_old(struct cg *cg, struct cg_write *w)
+/* One open serves reading and writing. */
+int cg_write_load(const struct cg *cg, struct cg_write *w)
 {
 	char buf[16384];
-	ssize_t len = cg_file_read(cg, w->hi, w->file, buf, sizeof(buf));
+	if (w->old)
+		return 0;
+	if (w->fd < 0)
+		w->fd = cg_file_open(cg, w->hi, w->file, O_RDWR);
+	if (w->fd < 0)
+		return w->fd;
+	ssize_t len = fs_read_full(w->fd, buf, sizeof(buf) - 1);
 	if (len < 0)
 		return (int)len;
+	if (len && buf[len - 1] == '\n')
+		len--;
+	buf[len] = 0;
 	if (w->key[0])
 		w->old = device_line(w, buf);
 	else if (!len)
@@ -44,9 +57,20 @@ static int load_old(struct cg *cg, struct cg_write *w)
 		w->old = strndup(buf, strcspn(buf, "\n"));
 	if (!w->old)
 		return -ENOMEM;
-	if (w->num != CG_UNSET)
-		w->old_num = cg_parse_u64(w->old);
+	w->old_num = cg_parse_u64(w->old);
 	return 0;
+}
+
+static int put(const struct cg_write *w, const char *value)
+{
+	size_t len = strlen(value);
+	ssize_t n;
+	do {
+		n = pwrite(w->fd, value, len, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == len ? 0 : -EIO;
 }
 
 /* ---- failing */
@@ -93,7 +117,7 @@ static int shrink_v1(struct cg *cg, const struct cg_write *w, struct vps_err *er
 {
 	int r = -EBUSY;
 	for (int i = 0; i < 3 && r == -EBUSY; i++) {
-		r = cg_file_write(cg, w->hi, w->file, w->value);
+		r = put(w, w->value);
 		if (r == -EBUSY && i)
 			cg_file_write(cg, w->hi, "memory.force_empty", "0");
 	}
@@ -147,7 +171,7 @@ static int shrink_v2(struct cg *cg, const struct cg_write *w, struct vps_err *er
 			return in_use(cg, w, used, err);
 		}
 	}
-	int r = cg_file_write(cg, w->hi, w->file, w->value);
+	int r = put(w, w->value);
 	if (*old_high && high > w->num)
 		cg_file_write(cg, w->hi, "memory.high", old_high);
 	return r < 0 ? write_failed(cg, w, r, err) : 0;
@@ -171,18 +195,18 @@ static int write_one(struct cg *cg, const struct cg_write *w, struct vps_err *er
 {
 	if (w->shrinks && lowers(w))
 		return w->hi->version == 2 ? shrink_v2(cg, w, err) : shrink_v1(cg, w, err);
-	int r = cg_file_write(cg, w->hi, w->file, value_of(w));
+	int r = put(w, value_of(w));
 	/* v1 cpuset: a CPU that was away for a while is still missing in <tag>. */
 	if (r == -EACCES && w->ctl == CG_CPUSET && w->hi->version == 1 &&
 	    cg_cpuset_widen(cg->h) == 0)
-		r = cg_file_write(cg, w->hi, w->file, value_of(w));
+		r = put(w, value_of(w));
 	return r < 0 ? write_failed(cg, w, r, err) : 0;
 }
 
-static void undo(struct cg *cg, struct cg_write *const *done, size_t n)
+static void undo(struct cg_write *const *done, size_t n)
 {
 	while (n--)
-		cg_file_write(cg, done[n]->hi, done[n]->file, done[n]->old);
+		put(done[n], done[n]->old);
 }
 
 size_t cg_plan_order(const struct cg_plan *p, struct cg_write **ret)
@@ -200,7 +224,7 @@ size_t cg_plan_order(const struct cg_plan *p, struct cg_write **ret)
 static int carry_out(struct cg *cg, const struct cg_plan *p, struct vps_err *err)
 {
 	for (size_t i = 0; i < p->n; i++) {
-		int r = load_old(cg, &p->w[i]);
+		int r = cg_write_load(cg, &p->w[i]);
 		if (r < 0)
 			return write_failed(cg, &p->w[i], r, err);
 	}
@@ -211,7 +235,7 @@ static int carry_out(struct cg *cg, const struct cg_plan *p, struct vps_err *err
 	for (size_t i = 0; i < n; i++) {
 		int r = write_one(cg, todo[i], err);
 		if (r < 0) {
-			undo(cg, todo, i);
+			undo(todo, i);
 			return r;
 		}
 	}

@@ -3,6 +3,7 @@
  * Documentation/admin-guide/cgroup-v1/devices.rst). */
 #include "cgroups/internal.h"
 
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,8 +139,7 @@ static int read_v1(const struct cg *cg, const struct cg_hier *hi, struct rules *
 	return r;
 }
 
-static int write_v1(const struct cg *cg, const struct cg_hier *hi, const char *file,
-		    const struct cg_devrule *d, unsigned access)
+static int write_v1(int fd, const struct cg_devrule *d, unsigned access)
 {
 	char major[12] = "*", minor[12] = "*", word[4] = "", line[64];
 	size_t n = 0;
@@ -150,19 +150,22 @@ static int write_v1(const struct cg *cg, const struct cg_hier *hi, const char *f
 	for (size_t i = 0; i < ARRAY_LEN(access_bits); i++)
 		if (access & access_bits[i].bit)
 			word[n++] = access_bits[i].letter;
-	snprintf(line, sizeof(line), "%c %s:%s %s", d->type, major, minor, word);
-	return cg_file_write(cg, hi, file, line);
+	int len = snprintf(line, sizeof(line), "%c %s:%s %s", d->type, major, minor, word);
+	return write(fd, line, (size_t)len) < 0 ? -errno : 0;
 }
 
 /* Access bits of a that b lacks, rule by rule. */
 static int write_difference(const struct cg *cg, const struct cg_hier *hi, const char *file,
 			    const struct rules *a, const struct rules *b)
 {
+	autoclose int fd = a->n ? cg_file_open(cg, hi, file, O_WRONLY) : -1;
+	if (a->n && fd < 0)
+		return fd;
 	for (size_t i = 0; i < a->n; i++) {
 		const struct cg_devrule *d = &a->v[i];
 		const struct cg_devrule *other = find_rule(b, d->type, d->major, d->minor);
 		unsigned access = d->access & ~(other ? other->access : 0);
-		int r = access ? write_v1(cg, hi, file, d, access) : 0;
+		int r = access ? write_v1(fd, d, access) : 0;
 		if (r < 0)
 			return r;
 	}

@@ -104,14 +104,18 @@ struct cg_write {
 	char key[24];	 /* "8:0": the file has a line a device, this is ours */
 	uint64_t num;	 /* memory amounts: raised before lowered; else CG_UNSET */
 	bool shrinks;	 /* lowering it may need reclaim first */
-	char *old;	 /* filled by apply: what to write to undo */
-	uint64_t old_num;
+	/* Filled by cg_write_load: */
+	int fd;		  /* the file, for reading and writing; -1 until then */
+	char *old;	  /* what to write to undo */
+	uint64_t old_num; /* as num */
 };
 struct cg_plan {
 	struct cg_write *w;
 	size_t n, cap;
 };
 void cg_plan_done(struct cg_plan *p);
+/* Open the file and read the old value, once. 0 or -errno. (apply.c) */
+int cg_write_load(const struct cg *cg, struct cg_write *w);
 /* Pure but for reading: the writes, in raising order. cg is needed for v1's memory+swap sum. */
 int cg_limits_plan(const struct cg *cg, const struct cg_limits *l, struct cg_plan *ret,
 		   struct vps_err *err);

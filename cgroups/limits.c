@@ -121,10 +121,16 @@ void cg_limits_done(struct cg_limits *l)
 
 /* ---- plan */
 
+static void done_write(struct cg_write *w)
+{
+	free(w->old);
+	close_fd(&w->fd);
+}
+
 void cg_plan_done(struct cg_plan *p)
 {
 	for (size_t i = 0; i < p->n; i++)
-		free(p->w[i].old);
+		done_write(&p->w[i]);
 	free(p->w);
 	*p = (struct cg_plan){ 0 };
 }
@@ -136,9 +142,15 @@ static struct cg_write *add(struct cg_plan *p, const struct cg_hier *hi, enum cg
 	if (mem_grow(p->w, p->n, p->cap) < 0)
 		return NULL;
 	struct cg_write *w = &p->w[p->n++];
-	*w = (struct cg_write){ .hi = hi, .ctl = ctl, .num = CG_UNSET, .old_num = CG_UNSET };
+	*w = (struct cg_write){ .hi = hi, .ctl = ctl, .num = CG_UNSET, .fd = -1 };
 	snprintf(w->file, sizeof(w->file), "%s", file);
 	return w;
+}
+
+static void set_amount(struct cg_write *w, uint64_t v)
+{
+	w->num = v;
+	(w->hi->version == 2 ? format_num : format_v1)(v, w->value, sizeof(w->value));
 }
 
 static int add_amount(struct cg_plan *p, const struct cg_hier *hi, const char *file, uint64_t v,
@@ -147,9 +159,8 @@ static int add_amount(struct cg_plan *p, const struct cg_hier *hi, const char *f
 	struct cg_write *w = add(p, hi, CG_MEMORY, file);
 	if (!w)
 		return -ENOMEM;
-	w->num = v;
 	w->shrinks = shrinks;
-	(hi->version == 2 ? format_num : format_v1)(v, w->value, sizeof(w->value));
+	set_amount(w, v);
 	return 0;
 }
 
@@ -174,18 +185,32 @@ static int plan_row(const struct cg_host *h, const struct cg_limit_row *row, uin
 	return 0;
 }
 
+/* The old value of a file of v1 memory; CG_MAX and a dropped write where there is no such file. */
+static int add_v1_memory(const struct cg *cg, const char *file, struct cg_plan *p, uint64_t *ret)
+{
+	struct cg_write *w = add(p, cg->h->where[CG_MEMORY], CG_MEMORY, file);
+	if (!w)
+		return -ENOMEM;
+	w->shrinks = true;
+	int r = cg_write_load(cg, w);
+	*ret = r < 0 ? CG_MAX : w->old_num;
+	if (r < 0)
+		done_write(&p->w[--p->n]);
+	return r;
+}
+
 /* v1 knows memory, and memory and swap together; we know memory, and swap. So the sum moves when
  * either does. */
 static int plan_v1_memory(const struct cg *cg, const struct cg_limits *l, struct cg_plan *p,
 			  struct vps_err *err)
 {
-	const struct cg_hier *hi = cg->h->where[CG_MEMORY];
-	uint64_t mem = CG_MAX, sum = CG_MAX;
-	int r = cg_file_u64(cg, hi, "memory.limit_in_bytes", &mem);
-	if (r < 0)
-		return vps_err_sys(err, r, "read memory.limit_in_bytes of %s", cg->name);
-	r = cg_file_u64(cg, hi, "memory.memsw.limit_in_bytes", &sum);
+	uint64_t mem, sum;
+	int r = add_v1_memory(cg, "memory.memsw.limit_in_bytes", p, &sum);
 	bool counted = r == 0; /* else the host does not count swap, and check.c refused limits */
+	if (r == 0 || r == -ENOENT)
+		r = add_v1_memory(cg, "memory.limit_in_bytes", p, &mem);
+	if (r < 0)
+		return vps_err_sys(err, r, "read the memory limits of '%s'", cg->name);
 	uint64_t swap = mem == CG_MAX || sum == CG_MAX ? CG_MAX : sum - mem;
 	if (l->swap_max != CG_UNSET)
 		swap = l->swap_max;
@@ -195,13 +220,10 @@ static int plan_v1_memory(const struct cg *cg, const struct cg_limits *l, struct
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "swap.max without memory.max needs cgroup v2 (v1 limits only the "
 				   "sum of both): set memory.max too, or swap.max to max");
-	r = 0;
 	if (counted)
-		r = add_amount(p, hi, "memory.memsw.limit_in_bytes",
-			       swap == CG_MAX ? CG_MAX : mem + swap, true);
-	if (r == 0 && l->memory_max != CG_UNSET)
-		r = add_amount(p, hi, "memory.limit_in_bytes", mem, true);
-	return r < 0 ? vps_err_sys(err, r, "plan limits") : 0;
+		set_amount(&p->w[p->n - 2], swap == CG_MAX ? CG_MAX : mem + swap);
+	set_amount(&p->w[p->n - 1], mem);
+	return 0;
 }
 
 /* v2 has one file for BFQ's disks and one for those under io.cost; a host may have both kinds. */
