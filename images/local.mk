@@ -8,3 +8,22 @@ libimages_a_SOURCES += \
 	images/disk_quota.c \
 	images/ext4.c images/ext4.h \
 	images/loopdev.c images/loopdev.h
+libimages_a_SOURCES += \
+	images/blob.c \
+	images/config.c \
+	images/layer.c \
+	images/manifest.c \
+	images/place.c images/place.h \
+	images/place_path.c \
+	images/ref.c \
+	images/store.c images/store.h \
+	images/unpack.c images/unpack.h \
+	images/unpack_decode.c \
+	images/unpack_tar.c \
+	images/worker.c images/worker.h
+libimages_a_SOURCES += \
+	images/import.c \
+	images/import_docker.c \
+	images/import_oci.c \
+	images/info.c \
+	images/names.c

@@ -62,6 +62,10 @@ int img_work_clean(struct img_store *s, bool dry, uint64_t *bytes);
 /* Keep a blob or layer (by digest or chain id) from gc as long as the work lives. Call with the store's
  * lock held (shared will do), before looking whether it exists. */
 int img_lease_locked(struct img_work *w, const char *digest);
+/* The leases of everybody, as hex (strv). For gc, under the exclusive lock. */
+int img_leases_read(struct img_store *s, char ***ret);
+/* Bytes on disk of a tree. */
+uint64_t img_tree_bytes(int dirfd, const char *name);
 
 /* ---- blobs (blob.c) ----------------------------------------------------- */
 
@@ -121,6 +125,9 @@ int img_ref_parse(const char *text, struct img_ref *ret, struct vps_err *err);
 /* The name under which the store keeps it: HOST/PATH:TAG; without tag: @DIGEST where there is one, else
  * ":latest". name: IMG_REF_MAX + 1 bytes. */
 int img_ref_name(const struct img_ref *r, char *name, struct vps_err *err);
+int img_ref_canonical(const char *text, char *name, struct vps_err *err); /* both in one */
+/* The file of a canonical name below refs/; file: IMG_REF_MAX + 1 bytes. */
+void img_ref_file(const char *name, char *file);
 /* What a human wrote to the digest of a manifest; -VPS_ENOIMAGE with near names. */
 int img_resolve(struct img_store *s, const char *ref, char digest[DIGEST_LEN], struct vps_err *err);
 /* Every reference: "name digest" pairs, sorted by name. Broken files are left out. */
@@ -151,6 +158,12 @@ enum img_media {
 	IMG_MEDIA_LAYER,    /* tar, plain or gzip or zstd (found by looking at the verified bytes) */
 	IMG_MEDIA_FOREIGN,  /* a layer that is not to be distributed */
 };
+/* json_parse for documents of strangers: at most IMG_DOC_MAX bytes and a bounded number of values, so that
+ * the tree stays small too. -VPS_EBADIMAGE "<what>: …". struct json from base/json.h. */
+struct json;
+int img_json_parse(const char *what, const char *text, size_t len, struct json **ret,
+		   struct vps_err *err);
+
 /* Parameters (";charset=…") are ignored; NULL is OTHER. */
 enum img_media img_media_of(const char *media_type);
 
@@ -219,6 +232,8 @@ struct img_layer_src {
 	const char *diff_id; /* digest of the unpacked tar, checked; NULL: not known (rootfs import) */
 	uint64_t size;	     /* packed bytes, for progress; 0: not known */
 	unsigned key;	     /* of progress */
+	bool keep;	     /* keep the unpacked tar as a blob named by its diff id */
+	bool look, parts;    /* it may turn out to be, or is, an archive of image parts: import.c */
 };
 struct img_layer {
 	char chain[DIGEST_LEN], diff_id[DIGEST_LEN], parent[DIGEST_LEN];
@@ -227,6 +242,8 @@ struct img_layer {
 	uint64_t entries;
 	int64_t newest;	   /* newest mtime of a file in it, seconds; 0: none */
 	char **refused;
+	bool members;	      /* src.look: image parts, now in … */
+	char members_dir[48]; /* … this folder of the work folder; nothing else is set */
 };
 void img_layer_done(struct img_layer *l);
 /* Unpack a layer whose packed digest was verified already. Once only, whoever asks: waits for another
@@ -239,10 +256,33 @@ int img_layer_has(struct img_work *w, const char *chain, struct vps_err *err);
 int img_layer_read(struct img_store *s, const char *chain, struct img_layer *ret,
 		   struct vps_err *err);
 
-/* ---- whole images (import.c) -------------------------------------------- */
+/* ---- what there is (info.c) ---------------------------------------------- */
 
-/* A root file system as an image of one layer. fd: tar in any packing, a pipe will do. */
+/* Manifest and config of an image by digest; sizes, names and pins are not filled. */
+int img_info_load(struct img_store *s, const char *digest, struct img_info *ret,
+		  struct vps_err *err);
+
+/* ---- whole images -------------------------------------------------------- */
+
+/* A root file system as an image of one layer. fd: tar in any packing, a pipe will do. (import.c) */
 int img_import_rootfs_fd(struct img_store *s, int fd, const char *ref, const struct img_opts *o,
 			 struct img_info *ret, struct vps_err *err);
+/* Manifest document of one image from parts that are in the store, put as a blob. */
+int img_manifest_put(struct img_work *w, const struct img_desc *config,
+		     const struct img_desc *layers, size_t n, char *digest, struct vps_err *err);
+/* Is this config for the machine that o asks for? */
+int img_arch_check(const struct img_info *i, const struct img_opts *o, struct vps_err *err);
+
+/* An image's parts in a folder (import_oci.c, import_docker.c). ours: nobody else can write to it, what is
+ * verified stays so. First image's digest in digest. */
+struct img_parts {
+	struct img_work *w;
+	int dir;
+	bool ours;
+	const struct img_opts *o; /* filled */
+	const char *ref;	  /* NULL: their own names */
+};
+int img_import_oci(const struct img_parts *p, char *digest, struct vps_err *err);
+int img_import_docker(const struct img_parts *p, char *digest, struct vps_err *err);
 
 #endif
