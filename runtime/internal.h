@@ -73,6 +73,7 @@ int store_run_dir(struct vps_host *h, unsigned id); /* of <run>/<id>, or -errno 
 int store_make_run_dir(struct vps_host *h, unsigned id);
 /* -ENOENT: no finished definition there; -VPS_ECONF: unreadable. */
 int store_read_spec(int instance_dir, struct vps_spec *ret, struct vps_err *err);
+int store_read_spec_of(struct vps_host *h, unsigned id, struct vps_spec *ret, struct vps_err *err);
 int store_write_spec(int instance_dir, const struct vps_spec *s, struct vps_err *err);
 
 /* A locked VPS: every verb that changes something holds one. */
@@ -90,13 +91,17 @@ void locked_done(struct vps_locked *l);
 #define VPS_LOCKED_INIT { .lock = -1, .dir = -1 }
 #define auto_locked auto_done(locked_done) struct vps_locked
 
+/* The lock alone: its fd; -VPS_ELOCKED with who holds it, -VPS_ENOVPS when the directory is gone. */
+int store_lock_dir(struct vps_host *h, int dir, const char *who, const char *verb, int timeout_ms,
+		   struct vps_err *err);
+
 /* Claim an id (want 0: the next free one): directory and lock. l->dir, l->lock, l->id are set. */
 int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_locked *l, struct vps_err *err);
 /* Atomically take a name for id; a stale claim is taken over. -VPS_EEXISTS. */
 int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err *err);
 void release_name(struct vps_host *h, unsigned id, const char *name);
 /* Undo an unfinished create or delete of a locked id: everything, the directory last. */
-int store_scrap(struct vps_host *h, struct vps_locked *l, struct vps_err *err);
+int store_scrap(struct vps_locked *l, struct vps_err *err);
 /* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody does. */
 int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err);
 /* First host uid of id, and whether the range fits. */
@@ -116,6 +121,14 @@ int run_state_read(int run_dir, struct run_state *ret);
 int run_state_write(int run_dir, const struct run_state *s, struct vps_err *err);
 /* Identity of init of a running (or paused) VPS; -VPS_ESTATE when it does not run. No lock needed. */
 int run_init(struct vps_host *h, unsigned id, const char *who, struct run_state *ret, struct vps_err *err);
+
+bool run_state_is_of_this_boot(const struct run_state *s);
+struct monitor_args;
+/* What the definition, the host and the run state say; fds but the directories stay -1. */
+void monitor_args_of(const struct vps_locked *l, int run_dir, const struct run_state *s,
+		     struct monitor_args *ret);
+/* vps_get by id; -ENOENT when there is none. */
+int info_of(struct vps_host *h, unsigned id, struct vps_info *ret, struct vps_err *err);
 
 /* Compare run state and identities with what is there; tear down what has no living init, adopt a VPS
  * whose monitor is gone. ret (may be NULL): the state afterwards, ret_running: is there one.

@@ -3,8 +3,14 @@ libruntime_a_SOURCES = runtime/vps.h
 
 # core: definition, store, life cycle
 libruntime_a_SOURCES += \
+	runtime/claim.c \
+	runtime/conf.c \
 	runtime/driver.h \
+	runtime/host.c \
+	runtime/info.c \
 	runtime/internal.h \
+	runtime/plan.c \
+	runtime/runstate.c \
 	runtime/spec.c runtime/spec.h \
 	runtime/spec_check.c \
 	runtime/spec_fields.h \
