@@ -18,7 +18,16 @@
 #include "runtime/driver.h"
 #include "runtime/spec.h"
 
+/* Which program /sbin/init leads to (or, where that is missing, that /lib/systemd/systemd is there): decides
+ * what is PID 1 and which signal asks it to stop. */
+enum guest_init {
+	GUEST_INIT_NONE,
+	GUEST_INIT_SYSTEMD, /* …/systemd: SIGRTMIN+3 */
+	GUEST_INIT_BUSYBOX, /* …/busybox: SIGUSR2 */
+	GUEST_INIT_OTHER,   /* sysvinit and the like: SIGPWR */
+};
 struct guest_facts {
+	enum guest_init init;
 	bool systemd;	  /* /lib/systemd/systemd */
 	bool networkd;	  /* systemd-networkd is there and enabled, or the only one */
 	bool ifupdown;	  /* /sbin/ifup */
