@@ -169,7 +169,8 @@ int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err);
 int cg_oom_fd(struct cg *cg);
 /* Read (and re-arm) after poll: the count of OOM kills so far. oom_fd may be -1. v1 wakes when the
  * group runs out of memory, an instant before the kill is counted, and once more when the group is
- * removed: ask again when the VPS has ended. */
+ * removed: ask again when the VPS has ended. v2 wakes for other events of memory too (a group at its
+ * limit: up to 100 times a second), so do not look again at once. */
 int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret);
 /* Remove the group and all that the tenant made below it, in every hierarchy. Missing is fine.
  * -EBUSY when processes are left (those that are dying already are waited for, 200 ms). */
