@@ -301,6 +301,9 @@ int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err)
 		return bad_name(name, err);
 	/* v2 first: it knows the tenant's own groups, and while it is busy all is. */
 	if (h->v2->tag_fd >= 0) {
+		char ns[CG_PATH_MAX];
+		snprintf(ns, sizeof(ns), "%s/ns", name);
+		unlinkat(h->v2->tag_fd, ns, AT_REMOVEDIR); /* the usual case, in two calls */
 		int r = cg_tree_remove(h->v2->tag_fd, name, DYING_MS);
 		if (r == -EBUSY)
 			return vps_err_set(err, EBUSY, "cgroup %s/%s has processes in it", h->tag,

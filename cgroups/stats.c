@@ -55,6 +55,10 @@ static const struct source pids[] = { /* the same in both versions */
 	{ "pids.events", "max", AT(pids_denied) },
 };
 
+/* Until 6.11 a refused fork counts where the process is, later where the limit is. Where it is means
+ * ns/, or what the tenant made below, which is not looked for. */
+static const struct source pids_ns[] = { { "ns/pids.events", "max", AT(pids_denied) } };
+
 /* Neighbours in a table that share a file share the read. */
 static void read_sources(struct cg *cg, const struct cg_hier *hi, const struct source *s, size_t n,
 			 struct cg_stats *ret)
@@ -188,6 +192,8 @@ int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err)
 		READ(h->where[CG_MEMORY], memory_v1, &s);
 	if (h->where[CG_PIDS])
 		READ(h->where[CG_PIDS], pids, &s);
+	if (cg_host_version(h, CG_PIDS) == 2 && s.pids_denied == 0)
+		READ(h->v2, pids_ns, &s);
 	if (h->where[CG_IO])
 		read_io(cg, h->where[CG_IO], &s);
 	s.has_psi = read_psi(cg, "cpu.pressure", &s.psi_cpu) &&
