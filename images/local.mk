@@ -27,3 +27,7 @@ libimages_a_SOURCES += \
 	images/import_oci.c \
 	images/info.c \
 	images/names.c
+libimages_a_SOURCES += \
+	images/export.c images/export.h \
+	images/export_layer.c \
+	images/gc.c
