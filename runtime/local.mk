@@ -19,3 +19,31 @@ libruntime_a_SOURCES += \
 	runtime/spec_options.c \
 	runtime/spec_parse.c \
 	runtime/spec_set.h
+
+# core: the monitor and what commands say to it, events, guest files, lxcfs
+libruntime_a_SOURCES += \
+	runtime/ctl.c runtime/ctl.h \
+	runtime/events.c runtime/events.h \
+	runtime/keeper.c runtime/keeper.h \
+	runtime/lxcfs_pid.c runtime/lxcfs.h runtime/lxcfs_impl.h \
+	runtime/monitor.c runtime/monitor.h \
+	runtime/monitor_args.c runtime/monitor_args.h \
+	runtime/monitor_files.c runtime/monitor_files.h \
+	runtime/restart.c runtime/restart.h
+
+pkglibexec_PROGRAMS += vps-monitor
+vps_monitor_SOURCES = \
+	runtime/monitor/clients.c \
+	runtime/monitor/console.c \
+	runtime/monitor/end.c \
+	runtime/monitor/impl.h \
+	runtime/monitor/keeper_main.c \
+	runtime/monitor/main.c \
+	runtime/monitor/sock.c \
+	runtime/monitor/watch.c
+vps_monitor_CPPFLAGS = $(AM_CPPFLAGS) -DBINDIR='"$(bindir)"'
+vps_monitor_LDADD = libruntime.a libbase.a
+# Static: one a VPS runs for months, and a dynamic loader's relocated pages are private to each.
+if !SANITIZERS
+vps_monitor_LDFLAGS = $(AM_LDFLAGS) -static-pie
+endif

@@ -41,7 +41,7 @@ enum monitor_policy { MONITOR_RESTART_NO, MONITOR_RESTART_ON_FAILURE, MONITOR_RE
 struct monitor_args {
 	unsigned id;
 	const char *name;
-	const char *root, *run, *conf; /* for `vps --root … _teardown ID`; conf may be NULL */
+	const char *root, *run, *conf; /* absolute, for `vps --root … _teardown ID`; conf may be NULL */
 	int run_dir, instance_dir;     /* directory fds */
 
 	struct proc_ident init;
@@ -66,6 +66,7 @@ struct monitor_args {
 	unsigned failures;	       /* in a row, behind the back-off; a start by the operator: 0 */
 	bool hold_for_attach;	       /* open the gate when the first client is attached */
 	bool lxcfs;		       /* views come from the host's lxcfs: watch it */
+	bool adopt;		       /* set by monitor_adopt */
 };
 /* Every fd -1. */
 void monitor_args_init(struct monitor_args *a);
@@ -76,17 +77,22 @@ void monitor_args_init(struct monitor_args *a);
  * On failure -errno: nothing was changed, the gate is still shut and the caller unwinds. */
 int monitor_exec(const struct monitor_args *a, struct vps_err *err);
 
-/* Is there a monitor? 1, 0, or -errno. No path or pid that could be reused is trusted: it asks for
+/* Take <run>/<id>/monitor.lock (flock): a launcher does before it makes anything, and passes it on. The fd;
+ * -EWOULDBLOCK when a launcher or monitor has it, -errno. */
+int monitor_lock(int run_dir);
+/* Is there a monitor (or launcher)? 1, 0, or -errno. No path or pid that could be reused is trusted: it asks for
  * monitor.lock. */
 int monitor_alive(int run_dir);
 
 /* Start a new monitor for a running VPS whose monitor is gone, and wait until it is up. Call with the
  * VPS's lock held. a: id, name, root, run, directories, init, started, limits and policy; pidfd may be -1
- * (opened from init); console, pipes, notify, oom come from the keeper. -VPS_ESTATE: there is one.
+ * (opened from init); console, pipes, notify, oom come from the keeper; restarts, failures, ready, a stop
+ * under way from its predecessor's status. -VPS_ESTATE: there is one.
  * -ESRCH: init is gone: call monitor_lost(). */
 int monitor_adopt(const struct monitor_args *a, struct vps_err *err);
-/* Both the monitor and init are gone: write instances/<id>/last with exit code -1 (unless it is written:
- * stopped >= started there) and an event, take the fds back from the keeper. The caller then tears down. */
+/* Both the monitor and init are gone: write instances/<id>/last with exit code -1 (unless it is
+ * written: the same init) and an event, take the fds back from the keeper. The caller then
+ * tears down and removes the monitor's files of the run directory. */
 int monitor_lost(const struct monitor_args *a, struct vps_err *err);
 
 /* <run>/<id>/monitor */
@@ -125,6 +131,8 @@ struct monitor_last {
 	uint64_t started, stopped; /* seconds since 1970 */
 	uint64_t oom_kills;
 	unsigned restarts;
+	pid_t init;	     /* whose end it was, */
+	uint64_t init_start; /* struct proc_ident of this boot or another */
 };
 /* 0, -ENOENT when it never ran. */
 int monitor_last_read(int instance_dir, struct monitor_last *ret);
