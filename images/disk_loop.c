@@ -9,19 +9,23 @@
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/sys.h"
 #include "images/disk.h"
 #include "images/ext4.h"
 #include "images/loopdev.h"
 
-#define MIN_SIZE (16ull << 20)
+#define MIN_SIZE     (16ull << 20)
+#define LOCK_WAIT_NS (3 * 1000000000ull)
 
 static uint64_t round_size(uint64_t size)
 {
@@ -125,6 +129,40 @@ static int open_image(int disk, int flags, bool *ret_locked)
 	}
 }
 
+struct image {
+	int fd;	 /* -errno */
+	int dev; /* the loop device that has the lock; -1: we do, or (see locked) a stranger */
+	bool locked;
+	char path[LOOP_PATH_LEN]; /* of dev */
+};
+static void image_done(struct image *i)
+{
+	close_fd(&i->dev);
+	close_fd(&i->fd);
+}
+#define auto_image auto_done(image_done) struct image
+
+/* Ours by lock, or held by a device. A device on its way out is waited for: it is in no list any
+ * more and holds the lock still, and a start right after a stop would find the disk in use. */
+static struct image get_image(int disk, int flags)
+{
+	const uint64_t deadline = sys_now_mono() + LOCK_WAIT_NS;
+
+	for (;;) {
+		struct image i = {.dev = -1};
+
+		i.fd = open_image(disk, flags, &i.locked);
+		if (i.fd >= 0 && !i.locked)
+			i.dev = loop_find(i.fd, i.path);
+		if (i.dev < 0)
+			i.dev = -1;
+		if (i.fd < 0 || i.locked || i.dev >= 0 || sys_now_mono() >= deadline)
+			return i;
+		image_done(&i);
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+	}
+}
+
 static int refuse_guest(int disk, struct vps_err *err)
 {
 	if (!fs_exists(disk, DISK_GUEST))
@@ -138,20 +176,19 @@ static int refuse_guest(int disk, struct vps_err *err)
 /* The device that has, or from now on has, disk.img; its fd keeps it. */
 static int get_device(int disk, char path[LOOP_PATH_LEN], struct vps_err *err)
 {
-	bool locked;
-	autoclose int img = open_image(disk, O_RDWR, &locked);
+	auto_image i = get_image(disk, O_RDWR);
 
-	if (img < 0)
-		return vps_err_sys(err, img, "open " DISK_IMAGE);
+	if (i.fd < 0)
+		return vps_err_sys(err, i.fd, "open " DISK_IMAGE);
 	int r = refuse_guest(disk, err); /* under the lock: the mark is set under it, too */
 	if (r < 0)
 		return r;
-	if (locked)
-		return loop_attach(img, EXT4_BLOCK, path, err);
-	int dev = loop_find(img, path);
-	if (dev == -ENOENT)
+	if (i.locked)
+		return loop_attach(i.fd, EXT4_BLOCK, path, err);
+	if (i.dev < 0)
 		return vps_err_set(err, VPS_ELOCKED, "the disk is in use by another process");
-	return dev < 0 ? vps_err_sys(err, dev, "find the disk's loop device") : dev;
+	memcpy(path, i.path, LOOP_PATH_LEN);
+	return take_fd(i.dev);
 }
 
 static int loop_backend_attach(int disk, bool read_only, int *ret_mount, struct vps_err *err)
@@ -249,12 +286,11 @@ static int resize_copy(int disk, int img, uint64_t size, struct vps_err *err)
 /* -EBUSY: not offline, err untouched. */
 static int resize_offline(int disk, uint64_t size, struct vps_err *err)
 {
-	bool locked;
-	autoclose int img = open_image(disk, O_RDWR, &locked);
+	auto_image i = get_image(disk, O_RDWR);
 
-	if (img < 0)
-		return vps_err_sys(err, img, "open " DISK_IMAGE);
-	return locked ? resize_copy(disk, img, size, err) : -EBUSY;
+	if (i.fd < 0)
+		return vps_err_sys(err, i.fd, "open " DISK_IMAGE);
+	return i.locked ? resize_copy(disk, i.fd, size, err) : -EBUSY;
 }
 
 static int shrink(int disk, const struct ext4_info *i, uint64_t size, struct vps_err *err)
@@ -306,15 +342,9 @@ static int resize_guest(int disk, uint64_t size, struct vps_err *err)
  * reached the file yet. */
 static int read_now(int disk, struct ext4_info *ret)
 {
-	char path[LOOP_PATH_LEN];
-	bool locked;
-	autoclose int img = open_image(disk, O_RDONLY, &locked), dev = -1;
+	auto_image i = get_image(disk, O_RDONLY);
 
-	if (img < 0)
-		return img;
-	if (!locked)
-		dev = loop_find(img, path);
-	return ext4_read(dev >= 0 ? dev : img, ret);
+	return i.fd < 0 ? i.fd : ext4_read(i.dev >= 0 ? i.dev : i.fd, ret);
 }
 
 static int loop_resize(int disk, const struct img_disk_spec *was, const struct img_disk_spec *now,
@@ -361,7 +391,6 @@ static int loop_usage(int disk, const struct img_disk_spec *d, int mount_fd,
 		      struct img_disk_usage *ret)
 {
 	struct ext4_info i;
-	char path[LOOP_PATH_LEN];
 	bool locked;
 
 	if (mount_fd >= 0)
@@ -370,6 +399,7 @@ static int loop_usage(int disk, const struct img_disk_spec *d, int mount_fd,
 	if (img < 0)
 		return img;
 	if (!locked) {
+		char path[LOOP_PATH_LEN];
 		autoclose int dev = loop_find(img, path), mount = -1;
 
 		/* No device: a VMM has it, and the superblock in the file is all we may see. */
@@ -406,23 +436,22 @@ static int mark_guest(int disk)
 
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err)
 {
-	bool locked;
 	autoclose int disk = fs_open_dir(dir_fd, "disk");
 	if (disk < 0)
 		return vps_err_sys(err, disk, "open the disk");
-	autoclose int img = open_image(disk, read_only ? O_RDONLY : O_RDWR, &locked);
-	if (img == -ENOENT)
+	auto_image i = get_image(disk, read_only ? O_RDONLY : O_RDWR);
+	if (i.fd == -ENOENT)
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "a VM needs a loop disk; make the VPS with --disk-backend loop");
-	if (img < 0)
-		return vps_err_sys(err, img, "open " DISK_IMAGE);
-	if (!locked)
+	if (i.fd < 0)
+		return vps_err_sys(err, i.fd, "open " DISK_IMAGE);
+	if (!i.locked)
 		return vps_err_set(err, VPS_ELOCKED, "the disk is in use");
 	/* On disk before the guest has its first chance to write (I5). */
 	int r = read_only ? 0 : mark_guest(disk);
 	if (r < 0)
 		return vps_err_sys(err, r, "mark the disk as a guest's");
-	*ret_fd = take_fd(img);
+	*ret_fd = take_fd(i.fd);
 	return 0;
 }
 

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -199,10 +200,27 @@ static int too_small(const struct if_dqblk *dq, const struct img_disk_spec *now,
 	return 0;
 }
 
+/* xfs frees the space of removed files in the background, for some tenths of a second. */
+static int wait_small(int fs, uint32_t project, const struct img_disk_spec *now,
+		      struct vps_err *err)
+{
+	struct if_dqblk dq;
+	int r;
+
+	for (unsigned i = 0; ; i++) {
+		r = get_quota(fs, project, &dq);
+		if (r < 0)
+			return vps_err_sys(err, r, "look at project %u", project);
+		r = too_small(&dq, now, i < 20 ? NULL : err);
+		if (r == 0 || i == 20)
+			return r;
+		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
+}
+
 static int quota_resize(int disk, const struct img_disk_spec *was, const struct img_disk_spec *now,
 			int mount_fd, struct vps_err *err)
 {
-	struct if_dqblk dq;
 	uint32_t project = 0;
 	autoclose int fs = open_fs(disk, &project);
 
@@ -215,11 +233,9 @@ static int quota_resize(int disk, const struct img_disk_spec *was, const struct 
 		return vps_err_set(err, VPS_EUNSUPPORTED, "project quota is no longer on here");
 	/* Limit first, then look: a running tenant cannot fill the gap between. */
 	r = set_limits(fs, project, now->size, now->inodes);
-	if (r == 0)
-		r = get_quota(fs, project, &dq);
 	if (r < 0)
 		return vps_err_sys(err, r, "set the limit of project %u", project);
-	r = too_small(&dq, now, err);
+	r = wait_small(fs, project, now, err);
 	if (r < 0)
 		set_limits(fs, project, was->size, was->inodes);
 	return r;
