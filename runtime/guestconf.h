@@ -28,6 +28,7 @@ enum guest_init {
 };
 struct guest_facts {
 	enum guest_init init;
+	bool sbin_init;	  /* /sbin/init leads to a program */
 	bool systemd;	  /* /lib/systemd/systemd */
 	bool networkd;	  /* systemd-networkd is there and enabled, or the only one */
 	bool ifupdown;	  /* /sbin/ifup */
