@@ -68,6 +68,8 @@ struct net_conf { /* from vps.conf */
 	struct net_addr pool4, pool6; /* prefixes for --ip auto; family 0: none */
 	bool nat;		    /* masquerade pool sources leaving by a non-guest interface */
 	const char *lease_dir;	    /* <root>/leases, made when missing */
+	/* Allow NET_MACVLAN, which no host can filter: a tenant's root can forge any sender there. */
+	bool macvlan_unfiltered;
 };
 
 struct net_host;
@@ -92,6 +94,10 @@ int net_unlease_addr(struct net_host *h, unsigned id, const struct net_addr *a);
 int net_unlease_port(struct net_host *h, unsigned id, const struct net_publish *p);
 /* All of id's. */
 int net_unlease_all(struct net_host *h, unsigned id, struct vps_err *err);
+
+/* The MAC address a guest has whose plan names none. On a bridge that other hosts share, give each VPS one
+ * of its own in the plan: tag and id are not unique there. Returns mac. Pure. */
+uint8_t *net_mac_derive(const char *tag, unsigned id, uint8_t mac[6]);
 
 /* Name of the host side, for id. Returns buf of IFNAMSIZ. */
 char *net_ifname(const struct net_host *h, unsigned id, char *buf);

@@ -1,0 +1,9 @@
+unit_programs += \
+	tests/unit/netns_routed_test
+
+netns_lab = tests/unit/netns_lab.c tests/unit/netns_lab.h
+netns_libs = libnetns.a $(MNL_LIBS) $(NFTNL_LIBS) $(base_libs) $(UNIT_LIBS)
+
+tests_unit_netns_routed_test_SOURCES = tests/unit/netns_routed.c $(netns_lab)
+tests_unit_netns_routed_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_netns_routed_test_LDADD = $(netns_libs)
