@@ -222,28 +222,42 @@ static int remove_instance(struct vps_host *h, unsigned id)
 	return r;
 }
 
+static int unpin(struct img_store *images, unsigned id)
+{
+	char owner[ID_STR + sizeof("-rebuild")];
+	int r = img_unpin(images, id_str(id, owner));
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	snprintf(owner, sizeof(owner), "%u-rebuild", id);
+	r = img_unpin(images, owner);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* l->spec.id 0: nothing is known but the id. */
 int store_scrap(struct vps_locked *l, struct vps_err *err)
 {
 	struct vps_host *h = l->h;
 	struct img_store *images;
 	struct net_host *net;
-	char owner[ID_STR];
-	int r;
+	int r = teardown(h, l->id, err);
 
-	id_str(l->id, owner);
-	r = teardown(h, l->id, err);
 	r = r ?: img_disk_destroy(l->dir, DISK_AUTO, err);
 	r = r ?: vps_host_images(h, &images, err);
-	if (r == 0) {
-		r = img_unpin(images, owner);
-		if (r == -ENOENT)
-			r = 0;
-	}
+	r = r ?: unpin(images, l->id);
 	r = r ?: host_net(h, &net, err);
-	r = r ?: net_unlease_all(net, l->id, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "removing VPS %u", l->id);
-	release_all_names(h, l->id);
+	/* Who knows what it has need not look at what everybody has. */
+	if (l->spec.id) {
+		lease_give_back(h, &l->spec, NULL);
+		release_name(h, l->id, l->spec.name);
+	} else {
+		r = net_unlease_all(net, l->id, err);
+		if (r < 0)
+			return vps_err_wrap(err, r, "removing VPS %u", l->id);
+		release_all_names(h, l->id);
+	}
 	r = remove_run_dir(h, l->id);
 	r = r ?: remove_instance(h, l->id);
 	return r < 0 ? vps_err_sys(err, r, "removing the files of VPS %u", l->id) : 0;

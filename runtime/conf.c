@@ -29,6 +29,7 @@ static const struct conf_key {
 	K("pool4", CT_STR, pool4, 0, 0),
 	K("pool6", CT_STR, pool6, 0, 0),
 	K("nat", CT_BOOL, nat, 0, 0),
+	K("macvlan-unfiltered", CT_BOOL, macvlan_unfiltered, 0, 0),
 	K("dns", CT_STRV, dns, 0, 0),
 	K("default-registry", CT_STR, default_registry, 0, 0),
 	K("default-image", CT_STR, default_image, 0, 0),

@@ -212,7 +212,12 @@ int host_net(struct vps_host *h, struct net_host **ret, struct vps_err *err)
 {
 	if (!h->net) {
 		autofree char *leases = str_fmt("%s/leases", h->conf.root);
-		struct net_conf c = {.tag = h->conf.tag, .nat = h->conf.nat, .lease_dir = leases};
+		struct net_conf c = {
+			.tag = h->conf.tag,
+			.nat = h->conf.nat,
+			.lease_dir = leases,
+			.macvlan_unfiltered = h->conf.macvlan_unfiltered,
+		};
 		int r = leases ? 0 : vps_err_sys(err, -ENOMEM, "leases");
 		r = r ?: parse_pool("pool4", h->conf.pool4, AF_INET, &c.pool4, err);
 		r = r ?: parse_pool("pool6", h->conf.pool6, AF_INET6, &c.pool6, err);

@@ -112,6 +112,8 @@ int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_
 enum run_phase { RUN_STARTING, RUN_RUNNING, RUN_PAUSED };
 struct run_state {
 	enum run_phase phase;
+	int stop_signal; /* as resolved at the start: what asks this init to stop */
+	unsigned stop_timeout_ms;
 	struct proc_ident init; /* pid 0 while starting */
 	uint64_t started;	/* seconds since 1970 */
 	char name[SPEC_NAME_MAX + 1];
@@ -137,6 +139,37 @@ int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, st
 /* Remove everything that a start made: processes, network, cgroup, state. Works from any half of it, with or
  * without a definition. Last of all: state.json. */
 int teardown(struct vps_host *h, unsigned id, struct vps_err *err);
+
+/* ---- verbs' shared parts ---------------------------------------------------- */
+
+#define FIRST_BOOT_DONE "first-boot-done" /* in the instance directory: a start succeeded since create */
+
+/* The wall that a definition asks for. -VPS_EUNSUPPORTED when it is not built yet. */
+int driver_of(const struct vps_spec *s, const struct vps_driver **ret, struct vps_err *err);
+unsigned online_cpus(void);
+/* -VPS_ESTATE with "must be stopped to be <done>" unless it is stopped (a back-off is not). */
+int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err);
+/* The run state, or -VPS_ESTATE. */
+int need_running(struct vps_locked *l, struct run_state *ret, struct vps_err *err);
+/* Would this host enforce all of a definition? */
+int spec_check_host(struct vps_host *h, const struct vps_spec *s, struct vps_err *err);
+/* Copy the operator's seccomp profile into the instance directory. */
+int store_seccomp(int dir, struct vps_spec *s, struct vps_err *err);
+/* Complete a rebuild that was killed. */
+int rebuild_finish(struct vps_locked *l, struct vps_err *err);
+/* Addresses and ports: lease.c. was (may be NULL): what is leased already and stays until given back. */
+int lease_default_ips(struct vps_host *h, struct vps_spec *s);
+int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *now, struct vps_err *err);
+/* Whatever have holds and keep (may be NULL) does not. */
+void lease_give_back(struct vps_host *h, const struct vps_spec *have, const struct vps_spec *keep);
+/* Start and stop of a locked VPS. */
+struct start_more { unsigned restarts, failures; }; /* of a restart by the monitor */
+int start_locked(struct vps_locked *l, const struct vps_start_opts *o, const struct start_more *more,
+		 struct vps_err *err);
+int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err);
+/* End a monitor that waits to start the VPS again: after it nobody will. 1 when there was one. */
+int cancel_backoff(struct vps_locked *l);
+int delete_locked(struct vps_locked *l, struct vps_err *err);
 
 /* ---- plans (plan.c): pure -------------------------------------------------- */
 

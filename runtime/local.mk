@@ -5,10 +5,15 @@ libruntime_a_SOURCES = runtime/vps.h
 libruntime_a_SOURCES += \
 	runtime/claim.c \
 	runtime/conf.c \
+	runtime/create.c \
+	runtime/delete.c \
 	runtime/driver.h \
 	runtime/host.c \
 	runtime/info.c \
+	runtime/initplan.c runtime/initplan.h \
 	runtime/internal.h \
+	runtime/lease.c \
+	runtime/lifecycle.c \
 	runtime/plan.c \
 	runtime/runstate.c \
 	runtime/spec.c runtime/spec.h \
@@ -18,7 +23,9 @@ libruntime_a_SOURCES += \
 	runtime/spec_lists.c \
 	runtime/spec_options.c \
 	runtime/spec_parse.c \
-	runtime/spec_set.h
+	runtime/spec_set.h \
+	runtime/start.c \
+	runtime/stop.c
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \

@@ -50,6 +50,8 @@ static int parse_state(const char *text, size_t len, struct run_state *ret)
 	s.init.pid = (pid_t)json_int(json_get(j, "pid"), 0);
 	s.init.start_time = json_u64(json_get(j, "start_time"), 0);
 	s.started = json_u64(json_get(j, "started"), 0);
+	s.stop_signal = (int)json_int(json_get(j, "stop_signal"), 0);
+	s.stop_timeout_ms = (unsigned)json_u64(json_get(j, "stop_timeout_ms"), 0);
 	*ret = s;
 	return 0;
 }
@@ -74,6 +76,8 @@ int run_state_write(int run_dir, const struct run_state *s, struct vps_err *err)
 	jo_int(&o, "pid", s->init.pid);
 	jo_u64(&o, "start_time", s->init.start_time);
 	jo_u64(&o, "started", s->started);
+	jo_int(&o, "stop_signal", s->stop_signal);
+	jo_u64(&o, "stop_timeout_ms", s->stop_timeout_ms);
 	jo_str(&o, "name", s->name);
 	jo_end_object(&o);
 	sb_addc(&sb, '\n');

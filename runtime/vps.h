@@ -27,6 +27,7 @@ struct vps_conf { /* vps.conf(5), key = value; all strings owned */
 	unsigned first_id; /* 101 */
 	char *pool4, *pool6; /* 10.123.0.0/16, fd76:7073::/64; "" none */
 	bool nat;
+	bool macvlan_unfiltered; /* allow net=macvlan=…, which cannot be filtered */
 	char **dns;
 	char *default_registry, *default_image;
 	char *disk_backend; /* auto */
@@ -200,6 +201,8 @@ int vps_host_start_all(struct vps_host *h, unsigned parallel, void (*tell)(void 
 		       const struct vps_err *e), void *arg, struct vps_err *err);
 int vps_host_stop_all(struct vps_host *h, unsigned parallel, void (*tell)(void *arg, const char *name, int r,
 		      const struct vps_err *e), void *arg, struct vps_err *err);
+/* For the monitor (vps _teardown ID): init has ended; remove what the run made, and a --rm VPS itself. */
+int vps_teardown_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _restart ID): start again if the definition and state still say so. */
 int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 

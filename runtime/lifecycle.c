@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The short verbs: kill, pause, restart, rename; and what all verbs share. */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/sys.h"
+#include "runtime/events.h"
+#include "runtime/internal.h"
+#include "runtime/monitor.h"
+
+#define FREEZE_TIMEOUT_MS 10000
+
+int driver_of(const struct vps_spec *s, const struct vps_driver **ret, struct vps_err *err)
+{
+	/* One row a wall. */
+	static const struct vps_driver *const drivers[] = {
+		[ISOLATION_CONTAINER] = &container_driver,
+		[ISOLATION_VM] = NULL,
+	};
+
+	if (!drivers[s->isolation])
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "isolation %s is not built yet in this version; use "
+				   "--isolation container",
+				   spec_isolation_name(s->isolation));
+	*ret = drivers[s->isolation];
+	return 0;
+}
+
+unsigned online_cpus(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n > 0 ? (unsigned)n : 1;
+}
+
+int need_running(struct vps_locked *l, struct run_state *ret, struct vps_err *err)
+{
+	return run_init(l->h, l->id, l->spec.name, ret, err);
+}
+
+int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err)
+{
+	autoclose int run_dir = store_run_dir(l->h, l->id);
+	struct monitor_status m;
+	struct run_state s;
+
+	if (run_dir < 0)
+		return 0;
+	if (run_state_read(run_dir, &s) != -ENOENT)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is running; it must be stopped to be %s",
+				   l->spec.name, done);
+	if (monitor_status_read(run_dir, &m) == 0 && m.phase == MONITOR_BACKOFF)
+		return vps_err_set(err, VPS_ESTATE,
+				   "'%s' is about to be restarted; stop it first to have it %s",
+				   l->spec.name, done);
+	return 0;
+}
+
+/* Without the lock: a signal changes nothing that a lock protects, and must get through while a
+ * slow stop holds it. */
+int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err)
+{
+	autoclose int pidfd = -1;
+	struct run_state s;
+	unsigned id;
+	int r = store_find(h, who, &id, err);
+
+	if (sig < 1 || sig > SIGRTMAX)
+		return vps_err_set(err, VPS_EUSAGE, "%d is not a signal", sig);
+	r = r ?: run_init(h, id, who, &s, err);
+	if (r < 0)
+		return r;
+	pidfd = proc_ident_open(&s.init);
+	if (pidfd == -ESRCH)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is not running", who);
+	r = pidfd < 0 ? pidfd : sys_pidfd_send_signal(pidfd, sig);
+	return r < 0 ? vps_err_sys(err, r, "signal to '%s'", who) : 0;
+}
+
+static int open_cg(struct vps_locked *l, struct cg **ret, struct vps_err *err)
+{
+	struct cg_host *ch;
+	char name[ID_STR];
+	int r = host_cgroups(l->h, &ch, err);
+
+	if (r < 0)
+		return r;
+	r = cg_open(ch, id_str(l->id, name), ret, err);
+	return r < 0 ? vps_err_wrap(err, r, "cgroup of '%s'", l->spec.name) : 0;
+}
+
+/* The state says paused before the first process stops and until after the last one goes on: a kill
+ * in between leaves a VPS that unpause brings back. */
+static int pause_locked(struct vps_locked *l, struct run_state *s, bool paused, struct vps_err *err)
+{
+	auto_done(cg_closep) struct cg *cg = NULL;
+	autoclose int run_dir = store_run_dir(l->h, l->id);
+	int r = open_cg(l, &cg, err);
+
+	if (r == 0 && paused) {
+		s->phase = RUN_PAUSED;
+		r = run_state_write(run_dir, s, err);
+	}
+	if (r < 0)
+		return r;
+	r = cg_freeze(cg, paused, FREEZE_TIMEOUT_MS, err);
+	if (r == 0 && paused)
+		return 0;
+	/* thawed, or (cg_freeze saw to it) not frozen after all */
+	if (r == 0 || paused) {
+		s->phase = RUN_RUNNING;
+		int w = run_state_write(run_dir, s, err);
+		r = r ?: w;
+	}
+	return r;
+}
+
+int vps_pause(struct vps_host *h, const char *who, bool paused, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	struct run_state s;
+	int r = vps_lock(h, who, paused ? "pause" : "unpause", &l, err);
+
+	r = r ?: need_running(&l, &s, err);
+	if (r < 0)
+		return r;
+	if (!paused && s.phase != RUN_PAUSED)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is not paused", l.spec.name);
+	if (paused && s.phase == RUN_PAUSED)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is paused already", l.spec.name);
+	r = pause_locked(&l, &s, paused, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "%s %s", paused ? "pause" : "unpause", l.spec.name);
+	event_add(h->run_fd, l.id, l.spec.name, paused ? "pause" : "unpause", NULL, 0);
+	return 0;
+}
+
+int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
+		const struct vps_start_opts *so, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	struct run_state s;
+	int r = vps_lock(h, who, "restart", &l, err);
+
+	if (r < 0)
+		return r;
+	/* One lock for both halves: nobody sees it stopped in between and takes it away. */
+	if (need_running(&l, &s, NULL) == 0)
+		r = stop_locked(&l, o, err);
+	r = r ?: start_locked(&l, so, NULL, err);
+	return r < 0 ? vps_err_wrap(err, r, "restart %s", l.spec.name) : 0;
+}
+
+/*
+ * The new name is claimed, then spec.json says it (the commit point), then the old one is let go. A
+ * kill leaves a claim that leads to a VPS of another name: vps_lock and claim_name know it for
+ * stale.
+ */
+int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	autofree char *old = NULL;
+	int r = spec_name_check(name, err);
+
+	r = r ?: vps_lock(h, who, "rename", &l, err);
+	if (r < 0)
+		return r;
+	if (str_eq(l.spec.name, name))
+		return 0;
+	old = strdup(l.spec.name);
+	if (!old)
+		return vps_err_sys(err, -ENOMEM, "rename");
+	r = claim_name(h, l.id, name, err);
+	if (r < 0)
+		return r;
+	r = str_set(&l.spec.name, name);
+	r = r < 0 ? vps_err_sys(err, r, "rename") : store_write_spec(l.dir, &l.spec, err);
+	if (r < 0) {
+		release_name(h, l.id, name);
+		return vps_err_wrap(err, r, "rename %s", old);
+	}
+	release_name(h, l.id, old);
+	event_add(h->run_fd, l.id, name, "rename", &(struct event_field){.key = "was", .str = old},
+		  1);
+	return 0;
+}

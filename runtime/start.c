@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Start. S is the command, M its child that launches init and becomes the monitor, B is init.
+ *
+ *   S  looks at everything: image, layers, disk, limits, plans. Nothing is made yet.
+ *   S  takes monitor.lock (M inherits it), writes state.json: starting
+ *   S  makes the cgroup, writes the limits
+ *   S  forks M;            M  launches B, gated; tells its identity, hands over the network
+ * namespace S  attaches the network, writes state.json: running S  says go;            M  becomes
+ * vps-monitor, which opens the gate and reports
+ *
+ * A kill, by who and when:
+ *   S before go    M reads end-of-file and exits; the gate shuts with it and B gives up.
+ * monitor.lock is free when both are gone. state.json is there: the next command's reconcile tears
+ * down. S after go     the VPS runs. M before exec  B gives up, S reads end-of-file and unwinds. B
+ * M or the monitor notices; before go S unwinds, after it the monitor ends the run. All unwinding
+ * is teardown(), which works from any half.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/sys.h"
+#include "runtime/events.h"
+#include "runtime/guestconf.h"
+#include "runtime/initplan.h"
+#include "runtime/internal.h"
+#include "runtime/lxcfs.h"
+#include "runtime/monitor.h"
+
+#define LAUNCH_MS 120000 /* a loop device's journal may have to be replayed first */
+#define READY_MS  90000
+#define LOCK_FILE "monitor.lock"
+
+/* Everything that a start needs, gathered before anything is made. */
+struct start {
+	struct vps_locked *l;
+	const struct vps_start_opts *opts;
+	struct start_more more;
+	const struct vps_driver *driver;
+	struct cg_host *cgh;
+	struct net_host *neth;
+	struct img_info image;
+	int *layers;
+	size_t n_layers;
+	int disk;
+	struct guest_facts facts;
+	struct init_plan init;
+	char **dns, **dns_search;
+	struct guest_file *files;
+	size_t n_files;
+	struct cg_limits limits;
+	struct cg_device *devices;
+	size_t n_devices;
+	struct net_plan net;
+	int lxcfs;
+	bool first_boot;
+	/* made */
+	int run_dir, mlock;
+	struct cg *cg;
+	struct run_state state;
+};
+
+static void start_done(struct start *s)
+{
+	for (size_t i = 0; i < s->n_layers; i++)
+		close_fd(&s->layers[i]);
+	free(s->layers);
+	close_fd(&s->disk);
+	close_fd(&s->lxcfs);
+	close_fd(&s->run_dir);
+	close_fd(&s->mlock);
+	img_info_done(&s->image);
+	init_plan_done(&s->init);
+	strv_free(s->dns);
+	strv_free(s->dns_search);
+	guest_files_free(s->files, s->n_files);
+	cg_limits_done(&s->limits);
+	free(s->devices);
+	net_plan_done(&s->net);
+	cg_close(s->cg);
+}
+
+/* ---- looking ------------------------------------------------------------------- */
+
+static int open_layers(struct start *s, struct vps_err *err)
+{
+	const struct vps_spec *spec = &s->l->spec;
+	struct img_store *images;
+	int r = vps_host_images(s->l->h, &images, err);
+
+	r = r ?: img_inspect(images, spec->image_digest, &s->image, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "image '%s'", spec->image);
+	s->layers = calloc(s->image.n_layers + 1, sizeof(*s->layers));
+	if (!s->layers)
+		return vps_err_sys(err, -ENOMEM, "layers");
+	for (; s->n_layers < s->image.n_layers; s->n_layers++) {
+		r = img_layer_open(images, s->image.layers[s->n_layers], err);
+		if (r < 0)
+			return vps_err_wrap(err, r, "image '%s'", spec->image);
+		s->layers[s->n_layers] = r;
+	}
+	return 0;
+}
+
+static int attach_disk(struct start *s, struct vps_err *err)
+{
+	struct img_disk_spec d;
+
+	plan_disk(&s->l->spec, &d);
+	return img_disk_attach(s->l->dir, d.backend, false, &s->disk, err);
+}
+
+/* What is in the root decides what PID 1 is. The disk's part is the tenant's: only names are looked
+ * at. */
+static int probe_root(struct start *s, struct vps_err *err)
+{
+	autofree int *roots = calloc(s->n_layers + 1, sizeof(*roots));
+	autoclose int upper =
+		openat(s->disk, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (!roots)
+		return vps_err_sys(err, -ENOMEM, "root");
+	if (upper < 0)
+		return vps_err_sys(err, -errno, "disk of '%s'", s->l->spec.name);
+	memcpy(roots, s->layers, s->n_layers * sizeof(*roots));
+	roots[s->n_layers] = upper;
+	r = guestconf_probe(roots, s->n_layers + 1, &s->facts);
+	return r < 0 ? vps_err_sys(err, r, "looking into the root of '%s'", s->l->spec.name) : 0;
+}
+
+static int plan_files(struct start *s, struct vps_err *err)
+{
+	const struct vps_spec *spec = &s->l->spec;
+	struct guest_input in = {.spec = spec, .addrs = spec->addrs, .first_boot = s->first_boot};
+	int r = init_plan_dns(spec, s->l->h->conf.dns, &s->dns, &s->dns_search);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "name servers");
+	in.dns = s->dns;
+	in.dns_search = s->dns_search;
+	in.system = s->init.system;
+	return guestconf_plan(&in, &s->facts, &s->files, &s->n_files, err);
+}
+
+static int plan_all(struct start *s, struct vps_err *err)
+{
+	const struct vps_spec *spec = &s->l->spec;
+	int r = plan_limits(spec, online_cpus(), &s->limits, err);
+
+	r = r ?: plan_devices(spec, &s->devices, &s->n_devices, err);
+	r = r ?: plan_net(spec, &s->net, err);
+	r = r ?: host_cgroups(s->l->h, &s->cgh, err);
+	r = r ?: cg_limits_check(s->cgh, &s->limits, err);
+	r = r ?: host_net(s->l->h, &s->neth, err);
+	return r ?: net_check_plan(s->neth, &s->net, err);
+}
+
+static int prepare(struct start *s, struct vps_err *err)
+{
+	struct vps_host *h = s->l->h;
+	const struct vps_spec *spec = &s->l->spec;
+	int r = driver_of(spec, &s->driver, err);
+
+	s->first_boot = !fs_exists(s->l->dir, FIRST_BOOT_DONE);
+	r = r ?: s->driver->check(spec, &h->conf, err);
+	r = r ?: plan_all(s, err);
+	r = r ?: open_layers(s, err);
+	r = r ?: attach_disk(s, err);
+	r = r ?: probe_root(s, err);
+	r = r ?: init_plan_make(spec, &s->image, &s->facts, &s->init, err);
+	r = r ?: plan_files(s, err);
+	if (r < 0)
+		return r;
+	/* Own views of /proc are a comfort: a VPS starts without them, too. */
+	s->lxcfs = lxcfs_ensure(h->run_fd, h->conf.run, h->conf.lxcfs, NULL);
+	return 0;
+}
+
+/* ---- making ---------------------------------------------------------------------- */
+
+static int mark_starting(struct start *s, struct vps_err *err)
+{
+	struct vps_locked *l = s->l;
+
+	cancel_backoff(l);
+	s->run_dir = store_make_run_dir(l->h, l->id);
+	if (s->run_dir < 0)
+		return vps_err_sys(err, s->run_dir, "run directory of '%s'", l->spec.name);
+	s->mlock = lock_take(s->run_dir, LOCK_FILE, true, 10000);
+	if (s->mlock == -EWOULDBLOCK)
+		return vps_err_set(err, VPS_ELOCKED, "the last run of '%s' is not over yet",
+				   l->spec.name);
+	if (s->mlock < 0)
+		return vps_err_sys(err, s->mlock, "monitor lock of '%s'", l->spec.name);
+	unlinkat(s->run_dir, "monitor", 0);
+	s->state = (struct run_state){
+		.phase = RUN_STARTING,
+		.started = (uint64_t)time(NULL),
+		.stop_signal = s->init.stop_signal,
+		.stop_timeout_ms = s->init.stop_timeout_ms,
+	};
+	strcpy(s->state.name, l->spec.name);
+	return run_state_write(s->run_dir, &s->state, err);
+}
+
+static int make_cgroup(struct start *s, struct vps_err *err)
+{
+	char name[ID_STR];
+	int r = cg_create(s->cgh, id_str(s->l->id, name), s->l->spec.id_base, &s->cg, err);
+
+	r = r ?: cg_limits_apply(s->cg, &s->limits, err);
+	return r ?: cg_devices_set(s->cg, s->devices, s->n_devices, err);
+}
+
+/* ---- M ----------------------------------------------------------------------------- */
+
+/* M's first word, with the network namespace's fd; and, in case of trouble, each later one. */
+struct said {
+	struct vps_err err; /* in front: the monitor's own report is no more than this */
+	struct proc_ident init;
+};
+
+static void __attribute__((noreturn)) give_up(int sock, int r, struct vps_err *err)
+{
+	if (!err->code)
+		vps_err_sys(err, r, "launch");
+	(void)!send(sock, err, sizeof(*err), MSG_NOSIGNAL);
+	_exit(1);
+}
+
+static void become_monitor(struct start *s, int sock, const struct vps_launched *launched)
+{
+	const struct vps_start_opts *o = s->opts;
+	struct monitor_args a;
+	struct vps_err err = {0};
+
+	monitor_args_of(s->l, s->run_dir, &s->state, &a);
+	a.init = launched->init;
+	a.pidfd = launched->pidfd;
+	a.console = launched->console;
+	memcpy(a.pipes, launched->pipes, sizeof(a.pipes));
+	a.notify = launched->notify;
+	a.gate = launched->gate;
+	a.oom = cg_oom_fd(s->cg);
+	if (a.oom < 0)
+		a.oom = -1;
+	a.lock = s->mlock;
+	a.report = sock;
+	a.restarts = s->more.restarts;
+	a.failures = s->more.failures;
+	a.hold_for_attach = o && o->hold_for_attach;
+	a.lxcfs = s->lxcfs >= 0;
+	give_up(sock, monitor_exec(&a, &err), &err);
+}
+
+static void __attribute__((noreturn)) launcher(struct start *s, int sock)
+{
+	struct vps_locked *l = s->l;
+	struct said said = {0};
+	struct vps_err err = {0};
+	struct vps_launched launched = {
+		.pidfd = -1,
+		.gate = -1,
+		.netns = -1,
+		.console = -1,
+		.pipes = {-1, -1, -1},
+		.notify = -1,
+		.rootfs = -1,
+	};
+	struct vps_run run = {
+		.spec = &l->spec,
+		.conf = &l->h->conf,
+		.layers = s->layers,
+		.n_layers = s->n_layers,
+		.disk_mount = s->disk,
+		.argv = s->init.argv,
+		.env = s->init.env,
+		.user = s->init.user,
+		.cwd = s->init.cwd,
+		.under_init = s->init.under_init,
+		.system = s->init.system,
+		.cg = s->cg,
+		.lxcfs_root = s->lxcfs,
+		.instance_dir = l->dir,
+		.run_dir = s->run_dir,
+		.hostname = l->spec.hostname ? l->spec.hostname : l->spec.name,
+		.dns = s->dns,
+		.dns_search = s->dns_search,
+		.addrs = l->spec.addrs,
+		.files = s->files,
+		.n_files = s->n_files,
+		.first_boot = s->first_boot,
+	};
+	char go;
+	int r;
+
+	setsid();
+	close_fd(&l->lock); /* it is S's alone: a fork's copy would keep it when S is killed */
+	r = s->driver->launch(&run, &launched, &err);
+	if (r < 0)
+		give_up(sock, r, &err);
+	said.init = launched.init;
+	if (sys_send_fds(sock, &said, sizeof(said), &launched.netns, 1) < 0)
+		_exit(1);
+	close_fd(&launched.netns);
+	if (recv(sock, &go, 1, 0) != 1)
+		_exit(1); /* S is gone; with us the gate */
+	become_monitor(s, sock, &launched);
+	_exit(1);
+}
+
+/* ---- S ------------------------------------------------------------------------------ */
+
+/* Next message of M or of the monitor that it became. */
+static int hear(int sock, struct said *said, int *ret_netns, struct vps_err *err)
+{
+	struct timeval tv = {.tv_sec = LAUNCH_MS / 1000};
+	int fds[1];
+	size_t n_fds = ret_netns ? 1 : 0;
+	ssize_t n;
+
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	memset(said, 0, sizeof(*said));
+	n = sys_recv_fds(sock, said, sizeof(*said), fds, &n_fds);
+	if (n == -EAGAIN || n == -EWOULDBLOCK)
+		return vps_err_set(err, VPS_ETIMEDOUT, "the launcher does not answer");
+	if (n < 0)
+		return vps_err_sys(err, (int)n, "launcher");
+	if ((size_t)n < sizeof(said->err))
+		return vps_err_set(err, ECHILD, "the launcher ended without a word");
+	if (said->err.code) {
+		said->err.msg[sizeof(said->err.msg) - 1] = '\0';
+		return vps_err_set(err, said->err.code, "%s", said->err.msg);
+	}
+	if (!ret_netns)
+		return 0;
+	if ((size_t)n != sizeof(*said) || n_fds != 1)
+		return vps_err_set(err, EPROTO, "the launcher sent no network namespace");
+	*ret_netns = fds[0];
+	return 0;
+}
+
+/* From M's first word to the running VPS. */
+static int bring_up(struct start *s, int sock, struct vps_err *err)
+{
+	autoclose int netns = -1;
+	struct said said;
+	int r = hear(sock, &said, &netns, err);
+
+	if (r < 0)
+		return r;
+	s->state.init = said.init;
+	r = net_attach(s->neth, s->l->id, &s->net, netns, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "network");
+	s->state.phase = RUN_RUNNING;
+	r = run_state_write(s->run_dir, &s->state, err);
+	if (r < 0)
+		return r;
+	if (send(sock, "", 1, MSG_NOSIGNAL) != 1)
+		return vps_err_sys(err, -errno, "launcher");
+	return hear(sock, &said, NULL, err);
+}
+
+static int launch(struct start *s, struct vps_err *err)
+{
+	int pair[2], r;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return vps_err_sys(err, -errno, "socketpair");
+	pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		launcher(s, pair[1]);
+	}
+	r = -errno;
+	close(pair[1]);
+	if (pid < 0) {
+		close(pair[0]);
+		return vps_err_sys(err, r, "fork");
+	}
+	close_fd(&s->mlock); /* M's from here */
+	close_fd(&s->disk);
+	r = bring_up(s, pair[0], err);
+	close(pair[0]);
+	if (r < 0) {
+		kill(pid,
+		     SIGKILL); /* our child until we wait: no other process can have the number */
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	return r;
+}
+
+static int make(struct start *s, struct vps_err *err)
+{
+	struct vps_locked *l = s->l;
+	struct vps_err ignore = {0};
+	int r = mark_starting(s, err);
+
+	if (r == -VPS_ELOCKED)
+		return r;
+	r = r ?: make_cgroup(s, err);
+	r = r ?: launch(s, err);
+	if (r == 0)
+		return 0;
+	close_fd(&s->mlock);
+	close_fd(&s->disk);
+	if (teardown(l->h, l->id, &ignore) == 0)
+		cancel_backoff(l); /* drops the run directory */
+	return r;
+}
+
+static void tell_failure(struct vps_locked *l, const struct vps_err *why)
+{
+	struct event_field f = {.key = "error", .str = why->msg};
+
+	(void)fs_write_rename(l->dir, "last-error", why->msg, strlen(why->msg), 0600);
+	event_add(l->h->run_fd, l->id, l->spec.name, "start-failed", &f, 1);
+}
+
+static void tell_started(struct start *s)
+{
+	struct vps_locked *l = s->l;
+
+	if (s->first_boot)
+		(void)fs_write_rename(l->dir, FIRST_BOOT_DONE, "", 0, 0600);
+	unlinkat(l->dir, "last-error", 0);
+	event_add(l->h->run_fd, l->id, l->spec.name, "start", NULL, 0);
+}
+
+int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
+		 const struct start_more *more, struct vps_err *err)
+{
+	auto_done(start_done) struct start s = {
+		.l = l,
+		.opts = o,
+		.disk = -1,
+		.lxcfs = -1,
+		.run_dir = -1,
+		.mlock = -1,
+	};
+	struct vps_err why = {0};
+	struct run_state now;
+	int r;
+
+	if (need_running(l, &now, NULL) == 0)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is running already", l->spec.name);
+	if (more)
+		s.more = *more;
+	cg_limits_init(&s.limits);
+	r = prepare(&s, &why);
+	r = r ?: make(&s, &why);
+	if (r < 0) {
+		if (!why.code)
+			vps_err_sys(&why, r, "start");
+		tell_failure(l, &why);
+		return vps_err_set(err, why.code, "%s", why.msg);
+	}
+	tell_started(&s);
+	return 0;
+}
+
+int vps_start(struct vps_host *h, const char *who, const struct vps_start_opts *o,
+	      struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	char id[ID_STR];
+	int r = vps_lock(h, who, "start", &l, err);
+
+	if (r < 0)
+		return r;
+	r = start_locked(&l, o, NULL, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "start %s", l.spec.name);
+	id_str(l.id, id);
+	locked_done(&l);
+	if (!o || !o->wait)
+		return 0;
+	/* By id: it may be renamed while we wait. */
+	return vps_wait(h, id, VPS_WAIT_READY, o->timeout_ms ? o->timeout_ms : READY_MS, NULL, err);
+}
