@@ -31,3 +31,8 @@ libimages_a_SOURCES += \
 	images/export.c images/export.h \
 	images/export_layer.c \
 	images/gc.c
+libimages_a_SOURCES += \
+	images/pull.c \
+	images/registry.c images/registry.h \
+	images/registry_auth.c \
+	images/registry_http.c images/registry_http.h
