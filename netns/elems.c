@@ -23,7 +23,8 @@ const struct nft_set_def nft_sets[SET_COUNT] = {
 	[SET_PPS] = {"pps", 16, 0, T_IFNAME, .limit = 1, .tables = IN | BR},
 	[SET_RATE] = {"rate", 16, 0, T_IFNAME, .limit = 2, .tables = IN | BR},
 	[SET_REC] = {"rec", 20, 0, CAT2(T_IFNAME, T_MARK), .tables = IN | BR},
-	[SET_CTCAP] = {"ctcap", 16, 0, T_IFNAME, .object = true, .tables = IN},
+	[SET_CTCAP] = {"ctcap", 16, 4, T_IFNAME, T_MARK, .tables = IN},
+	[SET_CONNS] = {"conns", 20, 0, CAT2(T_IFNAME, T_MARK), .counted = true, .tables = IN},
 	[SET_SELF] = {"self", 32, 0, CAT2(T_IFNAME, T_IFNAME), .tables = IN},
 	[SET_PUB4] = {"pub4", 8, 8, CAT2(T_PROTO, T_PORT), CAT2(T_IP4, T_PORT), .tables = IN},
 	[SET_PUB6] = {"pub6", 8, 20, CAT2(T_PROTO, T_PORT), CAT2(T_IP6, T_PORT), .tables = IN},
@@ -49,6 +50,20 @@ bool nft_elem_same(const struct nft_elem *a, const struct nft_elem *b)
 	       memcmp(a->key, b->key, NFT_KEY_MAX) == 0 &&
 	       memcmp(a->data, b->data, NFT_DATA_MAX) == 0 &&
 	       memcmp(a->udata, b->udata, a->udata_len) == 0;
+}
+
+uint32_t nft_ct_cap(unsigned class)
+{
+	return class % 2 ? 24u << class / 2 : 16u << class / 2;
+}
+
+unsigned nft_ct_class(uint32_t max)
+{
+	unsigned class = 0;
+
+	while (class + 1 < NFT_CT_CLASSES && nft_ct_cap(class + 1) <= max)
+		class++;
+	return class;
 }
 
 struct maker {
@@ -147,9 +162,14 @@ static void add_limits(struct maker *m, const struct net_plan *p)
 	}
 	if (p->rate_out)
 		add_limit(m, m->table, SET_RATE, p->rate_out / 8, rate_burst(p->rate_out / 8));
-	if (m->table == NFT_T_INET)
-		add_limit(m, NFT_T_INET, SET_CTCAP,
-			  p->conntrack_max ? p->conntrack_max : NET_CONNTRACK_DEFAULT, 0);
+	if (m->table == NFT_T_INET) {
+		uint32_t class = nft_ct_class(p->conntrack_max ? p->conntrack_max
+							       : NET_CONNTRACK_DEFAULT);
+		struct nft_elem *e = add(m, NFT_T_INET, SET_CTCAP);
+
+		if (e)
+			memcpy(e->data, &class, sizeof(class));
+	}
 }
 
 static const struct net_addr *first_of(const struct net_plan *p, int family)

@@ -2,6 +2,7 @@ noinst_LIBRARIES += libnetns.a
 libnetns_a_SOURCES = \
 	netns/addr.c \
 	netns/attach.c netns/attach.h \
+	netns/audit.c \
 	netns/check.c \
 	netns/elems.c \
 	netns/host.c netns/host.h \

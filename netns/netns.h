@@ -130,6 +130,9 @@ struct net_audit {
 	void (*found)(void *arg, unsigned id, const char *what, bool fixed);
 	/* fills the plan of a live guest; called only with fix, or to compare */
 	int (*get_plan)(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err);
+	/* May be NULL. True: id came to life or into being after the lists were made, or a command holds its
+	 * lock right now (try the lock): leave everything of it alone. Asked before anything is removed. */
+	bool (*busy)(void *arg, unsigned id);
 	void *arg;
 };
 int net_audit(struct net_host *h, const struct net_audit *a, struct vps_err *err);

@@ -181,7 +181,8 @@ void nft_put_set(struct net_host *h, struct nft_batch *b, enum nft_table t, enum
 	const struct nft_set_def *d = &nft_sets[s];
 	struct nftnl_set *set = nftnl_set_alloc();
 	struct nlmsghdr *m = nft_cmd(b, NFT_MSG_NEWSET, nft_family(t), NLM_F_CREATE);
-	uint32_t flags = d->object ? NFT_SET_OBJECT : d->data_len ? NFT_SET_MAP : 0;
+	static const uint8_t order[] = {0, 4, 1, 0, 0, 0, 1, 4, 1, 0, 0, 0};
+	uint32_t flags = d->counted ? NFT_SET_EVAL : d->data_len ? NFT_SET_MAP : 0;
 
 	if (!set || !m) {
 		b->oom = true;
@@ -197,9 +198,9 @@ void nft_put_set(struct net_host *h, struct nft_batch *b, enum nft_table t, enum
 		nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, d->data_type);
 		nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, d->data_len);
 	}
-	if (d->object)
-		nftnl_set_set_u32(set, NFTNL_SET_OBJ_TYPE, NFT_OBJECT_CONNLIMIT);
 	nftnl_set_set_u32(set, NFTNL_SET_FLAGS, flags);
+	/* Byte order of key and data, host's, for nft(8) to print names (NFTNL_UDATA_SET_*BYTEORDER). */
+	nftnl_set_set_data(set, NFTNL_SET_USERDATA, order, sizeof(order));
 	if (d->limit) {
 		struct nftnl_expr *e = limit_expr(d->limit == 2, 1, d->limit == 2 ? 0 : 5);
 
@@ -229,8 +230,6 @@ static bool fill_elem(struct nftnl_set *set, const struct nft_elem *e, bool with
 		return true;
 	if (d->data_len)
 		nftnl_set_elem_set(x, NFTNL_SET_ELEM_DATA, e->data, d->data_len);
-	if (d->object)
-		nftnl_set_elem_set_str(x, NFTNL_SET_ELEM_OBJREF, (const char *)e->key);
 	if (e->udata_len) {
 		uint8_t udata[NFT_UDATA_MAX + 2] = {UDATA_TYPE, e->udata_len};
 
@@ -245,27 +244,6 @@ static bool fill_elem(struct nftnl_set *set, const struct nft_elem *e, bool with
 		nftnl_set_elem_add_expr(x, l);
 	}
 	return true;
-}
-
-/* libnftnl 1.2 does not know this object. One a guest, named like its link. */
-static void put_connlimit(struct net_host *h, struct nft_batch *b, const struct nft_elem *e, bool add)
-{
-	struct nlmsghdr *m = nft_cmd(b, add ? NFT_MSG_NEWOBJ : NFT_MSG_DELOBJ,
-				     nft_family(e->table), add ? NLM_F_CREATE : 0);
-
-	if (!m)
-		return;
-	nl_put_str(m, NFTA_OBJ_TABLE, h->tag);
-	nl_put_str(m, NFTA_OBJ_NAME, (const char *)e->key);
-	nl_put_u32(m, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_CONNLIMIT));
-	if (add) {
-		struct nlattr *data = nl_nest(m, NFTA_OBJ_DATA | NLA_F_NESTED);
-
-		nl_put_u32(m, NFTA_CONNLIMIT_COUNT, htonl((uint32_t)e->rate));
-		nl_put_u32(m, NFTA_CONNLIMIT_FLAGS, htonl(NFT_CONNLIMIT_F_INV));
-		nl_nest_end(m, data);
-	}
-	nft_cmd_end(b, m);
 }
 
 static void put_elems(struct net_host *h, struct nft_batch *b, const struct nft_elem *e, size_t n,
@@ -300,13 +278,7 @@ static void put_runs(struct net_host *h, struct nft_batch *b, const struct nft_e
 		while (i + k < n && k < ELEMS_A_CMD && e[i + k].set == e[i].set &&
 		       e[i + k].table == e[i].table)
 			k++;
-		if (nft_sets[e[i].set].object && add)
-			for (size_t j = i; j < i + k; j++)
-				put_connlimit(h, b, &e[j], true);
 		put_elems(h, b, e + i, k, add);
-		if (nft_sets[e[i].set].object && !add)
-			for (size_t j = i; j < i + k; j++)
-				put_connlimit(h, b, &e[j], false);
 		i += k;
 	}
 }

@@ -22,7 +22,8 @@ enum nft_set {
 	SET_PPS,    /* ifname, limit over */
 	SET_RATE,
 	SET_REC,    /* ifname . n, user data */
-	SET_CTCAP,  /* ifname : object "over n connections" */
+	SET_CTCAP,  /* ifname : class of its cap on tracked connections */
+	SET_CONNS,  /* ifname . class, counted by rules; the kernel drops idle ones */
 	SET_SELF,   /* ifname . ifname */
 	SET_PUB4,   /* proto . port : address . port */
 	SET_PUB6,
@@ -37,7 +38,7 @@ struct nft_set_def {
 	uint8_t key_len, data_len;
 	uint32_t key_type, data_type; /* nft(8)'s numbers, for display only */
 	uint8_t limit;		      /* elements carry a limit: 1 packets, 2 bytes */
-	bool object;		      /* a map to connlimit objects */
+	bool counted;		      /* filled by rules, elements count connections */
 	unsigned tables;	      /* bit a table */
 };
 extern const struct nft_set_def nft_sets[SET_COUNT];
@@ -49,7 +50,7 @@ extern const struct nft_set_def nft_sets[SET_COUNT];
 struct nft_elem {
 	uint8_t table, set;
 	uint8_t key[NFT_KEY_MAX], data[NFT_DATA_MAX];
-	uint64_t rate; /* limit or connlimit */
+	uint64_t rate; /* limit */
 	uint32_t burst;
 	uint8_t udata_len;
 	uint8_t udata[NFT_UDATA_MAX];
@@ -60,6 +61,15 @@ struct nft_elems {
 };
 void nft_elems_done(struct nft_elems *l);
 bool nft_elem_same(const struct nft_elem *a, const struct nft_elem *b);
+
+/*
+ * Caps on tracked connections come in classes, 1 and 1.5 times a power of two, for lack of a better
+ * object: an element with a count of its own is removed by the kernel when the count is 0, so the number
+ * must stand in the rule that makes it again; and nft(8) (1.0.6) aborts when it meets a connlimit object.
+ */
+#define NFT_CT_CLASSES 33
+uint32_t nft_ct_cap(unsigned class);   /* connections */
+unsigned nft_ct_class(uint32_t max);   /* the largest that is not above max */
 
 /* The elements of a guest. 0 or -ENOMEM. Pure. */
 int nft_elems_of(const char *tag, unsigned id, const struct net_plan *p, struct nft_elems *ret);
@@ -123,7 +133,7 @@ int nft_rebuild(struct net_host *h, bool bridge, const struct nft_guests *l, uin
 int nft_record(struct net_host *h, unsigned id, struct net_plan *ret);
 /* All records of a table, sorted by id. -ENOENT without a table. */
 int nft_records(struct net_host *h, enum nft_table t, struct nft_guests *ret);
-/* All elements of a set, limits included, objects and user data not. -ENOENT. */
+/* All elements of a set. -ENOENT. */
 int nft_dump_set(struct net_host *h, enum nft_table t, enum nft_set s, struct nft_elems *ret);
 /* Chains at the forward hook, of other tables, with policy drop: fn(family, table, chain). */
 int nft_forward_drops(struct net_host *h, void (*fn)(void *arg, int family, const char *table,

@@ -35,7 +35,7 @@ static void frame_chains(struct rb *rb)
 	static const struct {
 		uint16_t type;
 		const char *chain;
-	} types[] = {{ETH_P_IP, "ip4"}, {ETH_P_IPV6, "ip6"}, {ETH_P_ARP, "arp"}};
+	} types[] = {{ETH_P_IP, "v4"}, {ETH_P_IPV6, "v6"}, {ETH_P_ARP, "asks"}};
 	static const uint8_t special[6] = {0x01, 0x80, 0xc2}, mask[6] = {255, 255, 255, 255, 255, 0xf0};
 
 	rb_rule(rb, "pre");
@@ -84,22 +84,22 @@ static void arp_chain(struct rb *rb)
 	static const uint8_t request[8] = {0, 1, 8, 0, 6, 4, 0, 1}, reply[8] = {0, 1, 8, 0, 6, 4, 0, 2};
 	static const uint8_t zero[4];
 
-	rb_limits(rb, "arp");
+	rb_limits(rb, "asks");
 
 	/* A probe for somebody else's address would look to its owner like a conflict. */
-	rb_rule(rb, "arp");
+	rb_rule(rb, "asks");
 	rb_payload(rb, NH, 14, 4, 0);
 	rb_cmp(rb, NFT_CMP_EQ, 0, zero, 4);
 	rb_verdict(rb, NFT_GOTO, "probe");
 	rb_end(rb, NULL);
 	for (int i = 0; i < 2; i++) {
-		rb_rule(rb, "arp");
+		rb_rule(rb, "asks");
 		rb_payload(rb, NH, 0, 8, 0);
 		rb_cmp(rb, NFT_CMP_EQ, 0, i ? reply : request, 8);
 		arp_key(rb);
 		pass(rb, NULL);
 	}
-	rb_rule(rb, "arp");
+	rb_rule(rb, "asks");
 	drop(rb, "not its ARP");
 
 	rb_rule(rb, "probe");
@@ -116,33 +116,33 @@ static void ip4_chain(struct rb *rb)
 {
 	static const uint8_t ihl = 0x0f, zero[4];
 
-	rb_rule(rb, "ip4");
+	rb_rule(rb, "v4");
 	rb_key(rb, SET_SRC4, NH, 12, 4);
-	go(rb, "ip4own");
-	rb_rule(rb, "ip4");
+	go(rb, "v4own");
+	rb_rule(rb, "v4");
 	rb_payload(rb, NH, 12, 4, 0);
 	rb_cmp(rb, NFT_CMP_EQ, 0, zero, 4);
 	rb_l4(rb, IPPROTO_UDP);
 	rb_payload(rb, TH, 0, 4, 0);
 	rb_cmp(rb, NFT_CMP_EQ, 0, (const uint8_t[]){0, 68, 0, 67}, 4);
 	pass(rb, "DHCP client");
-	rb_rule(rb, "ip4");
+	rb_rule(rb, "v4");
 	drop(rb, "not its address");
 
-	rb_limits(rb, "ip4own");
-	rb_rule(rb, "ip4own");
+	rb_limits(rb, "v4own");
+	rb_rule(rb, "v4own");
 	rb_payload(rb, NH, 0, 1, 0);
 	rb_mask(rb, 0, &ihl, 1);
 	rb_ne8(rb, 0, 5);
 	rb_payload(rb, NH, 9, 1, 0);
 	rb_ne8(rb, 0, IPPROTO_IGMP);
 	drop(rb, "IP options");
-	rb_rule(rb, "ip4own");
+	rb_rule(rb, "v4own");
 	rb_l4(rb, IPPROTO_UDP);
 	rb_payload(rb, TH, 0, 2, 0);
 	rb_eq16(rb, 0, 67);
 	drop(rb, "DHCP server");
-	rb_rule(rb, "ip4own");
+	rb_rule(rb, "v4own");
 	pass(rb, NULL);
 }
 
@@ -218,36 +218,36 @@ static void ip6_chain(struct rb *rb)
 	static const struct in6_addr zero6;
 	static const uint8_t zero = 0, first = 133, last = 137;
 
-	rb_rule(rb, "ip6");
+	rb_rule(rb, "v6");
 	rb_key(rb, SET_SRC6, NH, 8, 16);
-	go(rb, "ip6own");
-	rb_rule(rb, "ip6");
+	go(rb, "v6own");
+	rb_rule(rb, "v6");
 	rb_payload(rb, NH, 8, 16, 0);
 	rb_cmp(rb, NFT_CMP_EQ, 0, &zero6, 16);
 	go(rb, "dad");
-	rb_rule(rb, "ip6");
+	rb_rule(rb, "v6");
 	drop(rb, "not its address");
 
-	rb_limits(rb, "ip6own");
-	rb_ext6_rules(rb, "ip6own");
-	rb_rule(rb, "ip6own");
+	rb_limits(rb, "v6own");
+	rb_ext6_rules(rb, "v6own");
+	rb_rule(rb, "v6own");
 	rb_l4(rb, IPPROTO_ICMPV6);
 	rb_payload(rb, TH, 0, 1, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &first, 1);
 	rb_cmp(rb, NFT_CMP_LTE, 0, &last, 1);
 	go(rb, "nd");
-	rb_rule(rb, "ip6own");
+	rb_rule(rb, "v6own");
 	rb_meta(rb, NFT_META_L4PROTO, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);
 	pass(rb, "header chain is whole");
-	rb_rule(rb, "ip6own");
+	rb_rule(rb, "v6own");
 	drop(rb, "header chain is broken");
 }
 
 void nft_build_bridge(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)
 {
-	static const char *const plain[] = {"guest", "frame", "arp",	"probe", "ip4", "ip4own",
-					    "ip6",   "nd",    "nd_msg", "dad",	 "dad_msg", "ip6own"};
+	static const char *const plain[] = {"guest", "frame", "asks",	"probe", "v4", "v4own",
+					    "v6",   "nd",    "nd_msg", "dad",	 "dad_msg", "v6own"};
 	struct rb rb = {.h = h, .b = b, .t = NFT_T_BRIDGE};
 
 	rb_sets(&rb);

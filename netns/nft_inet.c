@@ -47,11 +47,11 @@ static void source_chains(struct rb *rb)
 	rb_rule(rb, "source");
 	rb_nfproto(rb, NFPROTO_IPV4);
 	rb_key(rb, SET_SRC4, NH, 12, 4);
-	go(rb, "ip4");
+	go(rb, "v4");
 	rb_rule(rb, "source");
 	rb_nfproto(rb, NFPROTO_IPV6);
 	rb_key(rb, SET_SRC6, NH, 8, 16);
-	go(rb, "ip6");
+	go(rb, "v6");
 	rb_rule(rb, "source");
 	drop(rb, "not its address");
 }
@@ -72,24 +72,24 @@ static void ip4_chain(struct rb *rb)
 {
 	static const uint8_t ihl = 0x0f, local[2] = {169, 254}, loop = 127, none = 0, multi = 224;
 
-	rb_limits(rb, "ip4");
+	rb_limits(rb, "v4");
 
-	rb_rule(rb, "ip4");
+	rb_rule(rb, "v4");
 	rb_payload(rb, NH, 0, 1, 0);
 	rb_mask(rb, 0, &ihl, 1);
 	rb_ne8(rb, 0, 5);
 	drop(rb, "IP options");
 
-	drop_dst(rb, "ip4", 16, &loop, NULL, 1, "to loopback");
-	drop_dst(rb, "ip4", 16, &none, NULL, 1, "to this network");
+	drop_dst(rb, "v4", 16, &loop, NULL, 1, "to loopback");
+	drop_dst(rb, "v4", 16, &none, NULL, 1, "to this network");
 	/* With a default route the host would pass these on: a cloud's metadata service, for one. */
-	drop_dst(rb, "ip4", 16, local, NULL, 2, "to link-local");
-	rb_rule(rb, "ip4");
+	drop_dst(rb, "v4", 16, local, NULL, 2, "to link-local");
+	rb_rule(rb, "v4");
 	rb_payload(rb, NH, 16, 1, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &multi, 1);
 	drop(rb, "to multicast or broadcast");
 
-	rb_rule(rb, "ip4");
+	rb_rule(rb, "v4");
 	rb_l4(rb, IPPROTO_UDP);
 	rb_payload(rb, TH, 0, 2, 0);
 	rb_eq16(rb, 0, 67);
@@ -105,7 +105,7 @@ static void nd_rules(struct rb *rb)
 
 	memcpy(&solicited.s6_addr[13], &net_gw6.v6.s6_addr[13], 3);
 	for (int i = 0; i < 2; i++) {
-		rb_rule(rb, "ip6");
+		rb_rule(rb, "v6");
 		rb_payload(rb, NH, 6, 2, 0); /* next header: no extension; hop limit */
 		rb_eq16(rb, 0, IPPROTO_ICMPV6 << 8 | 255);
 		rb_payload(rb, NH, 24, 16, 0);
@@ -124,43 +124,61 @@ static void ip6_chain(struct rb *rb)
 	static const uint8_t ll[2] = {0xfe, 0x80}, ll_mask[2] = {0xff, 0xc0}, multi = 0xff;
 	static const uint8_t zero = 0, first = 133, last = 137;
 
-	rb_limits(rb, "ip6");
+	rb_limits(rb, "v6");
 	nd_rules(rb);
-	drop_dst(rb, "ip6", 8, ll, ll_mask, 2, "from link-local");
-	drop_dst(rb, "ip6", 24, ll, ll_mask, 2, "to link-local");
-	drop_dst(rb, "ip6", 24, &multi, NULL, 1, "to multicast");
-	rb_ext6_rules(rb, "ip6");
+	drop_dst(rb, "v6", 8, ll, ll_mask, 2, "from link-local");
+	drop_dst(rb, "v6", 24, ll, ll_mask, 2, "to link-local");
+	drop_dst(rb, "v6", 24, &multi, NULL, 1, "to multicast");
+	rb_ext6_rules(rb, "v6");
 
-	rb_rule(rb, "ip6");
+	rb_rule(rb, "v6");
 	rb_l4(rb, IPPROTO_ICMPV6);
 	rb_payload(rb, TH, 0, 1, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &first, 1);
 	rb_cmp(rb, NFT_CMP_LTE, 0, &last, 1);
 	drop(rb, "router advertisement, redirect, neighbour discovery");
 
-	rb_rule(rb, "ip6");
+	rb_rule(rb, "v6");
 	rb_meta(rb, NFT_META_L4PROTO, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);
 	rb_verdict(rb, NF_ACCEPT, NULL);
 	rb_end(rb, "header chain is whole");
-	rb_rule(rb, "ip6");
+	rb_rule(rb, "v6");
 	drop(rb, "header chain is broken");
 }
 
-/* Both directions count for the guest: what it opens, and what is opened to it. */
-static void track_chains(struct rb *rb)
+static void track_rule(struct rb *rb, const char *chain, enum nft_meta_keys ifname, unsigned class)
 {
-	rb_rule(rb, "track_out");
-	rb_ct_new(rb);
-	rb_iifname(rb, 0);
-	rb_object(rb, SET_CTCAP);
+	rb_rule(rb, chain);
+	rb_meta(rb, ifname, 0);
+	rb_map(rb, SET_CTCAP, 4);
+	rb_eq32(rb, 4, class);
+	rb_value32(rb, 4, class);
+	rb_count_over(rb, SET_CONNS, nft_ct_cap(class));
 	drop(rb, "over its tracked connections");
+}
 
-	rb_rule(rb, "track_in");
+/* The default class comes first, and most guests are done there. */
+static void track_chain(struct rb *rb, const char *base, const char *chain, enum nft_meta_keys ifname)
+{
+	unsigned common = nft_ct_class(NET_CONNTRACK_DEFAULT);
+
+	rb_rule(rb, base);
 	rb_ct_new(rb);
-	rb_meta(rb, NFT_META_OIFNAME, 0);
-	rb_object(rb, SET_CTCAP);
-	drop(rb, "over its tracked connections");
+	rb_meta(rb, ifname, 0);
+	rb_in(rb, SET_GUESTS);
+	go(rb, chain);
+
+	track_rule(rb, chain, ifname, common);
+	rb_rule(rb, chain);
+	rb_meta(rb, ifname, 0);
+	rb_map(rb, SET_CTCAP, 4);
+	rb_eq32(rb, 4, common);
+	rb_verdict(rb, NF_ACCEPT, NULL);
+	rb_end(rb, NULL);
+	for (unsigned i = 0; i < NFT_CT_CLASSES; i++)
+		if (i != common)
+			track_rule(rb, chain, ifname, i);
 }
 
 static void dnat_rule(struct rb *rb, const char *chain, bool v4, bool with_addr)
@@ -223,7 +241,7 @@ static void masquerade_pool(struct rb *rb, const struct net_addr *pool)
 
 	for (size_t i = 0; i < len; i++)
 		prefix[i] = net_addr_bytes(pool)[i] & mask[i];
-	rb_rule(rb, "snat");
+	rb_rule(rb, "leave");
 	rb_nfproto(rb, v4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
 	rb_payload(rb, NH, v4 ? 12 : 8, (unsigned)len, 0);
 	rb_mask(rb, 0, mask, len);
@@ -236,7 +254,7 @@ static void masquerade_pool(struct rb *rb, const struct net_addr *pool)
 
 static void snat_chain(struct rb *rb)
 {
-	rb_rule(rb, "snat");
+	rb_rule(rb, "leave");
 	rb_iifname(rb, 0);
 	rb_meta(rb, NFT_META_OIFNAME, 4);
 	rb_in(rb, SET_SELF);
@@ -251,7 +269,8 @@ static void snat_chain(struct rb *rb)
 void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)
 {
 	struct rb rb = {.h = h, .b = b, .t = NFT_T_INET};
-	static const char *const plain[] = {"guest", "source", "ip4", "ip6", "publish4", "publish6"};
+	static const char *const plain[] = {"guest", "source", "v4", "v6", "publish4", "publish6",
+					    "caps_out", "caps_in"};
 
 	rb_sets(&rb);
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
@@ -262,11 +281,13 @@ void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules
 	rb_chain(&rb, "track_in", "filter", NF_INET_FORWARD, PRIO_AFTER_TRACK);
 	rb_chain(&rb, "publish", "nat", NF_INET_PRE_ROUTING, PRIO_DNAT);
 	rb_chain(&rb, "host_to", "nat", NF_INET_LOCAL_OUT, PRIO_DNAT);
-	rb_chain(&rb, "snat", "nat", NF_INET_POST_ROUTING, PRIO_SNAT);
+	rb_chain(&rb, "leave", "nat", NF_INET_POST_ROUTING, PRIO_SNAT);
 	ip4_chain(&rb);
 	ip6_chain(&rb);
 	source_chains(&rb);
-	track_chains(&rb);
+	/* Both directions count for the guest: what it opens, and what is opened to it. */
+	track_chain(&rb, "track_out", "caps_out", NFT_META_IIFNAME);
+	track_chain(&rb, "track_in", "caps_in", NFT_META_OIFNAME);
 	publish_chains(&rb);
 	snat_chain(&rb);
 	*ret_rules = rb.n;

@@ -202,13 +202,31 @@ void rb_map(struct rb *rb, enum nft_set s, unsigned dreg)
 	set32(lookup(rb, s), NFTNL_EXPR_LOOKUP_DREG, R(dreg));
 }
 
-void rb_object(struct rb *rb, enum nft_set s)
+/* nft(8) can list a key only from registers whose length it knows; of a map's result it does not. */
+void rb_value32(struct rb *rb, unsigned reg, uint32_t v)
 {
-	struct nftnl_expr *e = expr(rb, "objref");
+	struct nftnl_expr *e = expr(rb, "immediate");
 
-	set32(e, NFTNL_EXPR_OBJREF_SET_SREG, R(0));
-	set_str(e, NFTNL_EXPR_OBJREF_SET_NAME, nft_sets[s].name);
-	set32(e, NFTNL_EXPR_OBJREF_SET_ID, (uint32_t)s + 1);
+	set32(e, NFTNL_EXPR_IMM_DREG, R(reg));
+	set_data(e, NFTNL_EXPR_IMM_DATA, &v, sizeof(v));
+}
+
+void rb_count_over(struct rb *rb, enum nft_set s, uint32_t max)
+{
+	struct nftnl_expr *e = expr(rb, "dynset"), *c = nftnl_expr_alloc("connlimit");
+
+	if (!e || !c) {
+		rb->b->oom = true;
+		nftnl_expr_free(c);
+		return;
+	}
+	nftnl_expr_set_u32(c, NFTNL_EXPR_CONNLIMIT_COUNT, max);
+	nftnl_expr_set_u32(c, NFTNL_EXPR_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV);
+	set32(e, NFTNL_EXPR_DYNSET_SREG_KEY, R(0));
+	set32(e, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_ADD);
+	set_str(e, NFTNL_EXPR_DYNSET_SET_NAME, nft_sets[s].name);
+	set32(e, NFTNL_EXPR_DYNSET_SET_ID, (uint32_t)s + 1);
+	nftnl_expr_add_expr(e, NFTNL_EXPR_DYNSET_EXPR, c);
 }
 
 void rb_ct_new(struct rb *rb)

@@ -42,7 +42,9 @@ void rb_eq32(struct rb *rb, unsigned reg, uint32_t v); /* host order both */
 void rb_in(struct rb *rb, enum nft_set s);	       /* key from register 0 on is in the set */
 void rb_not_in(struct rb *rb, enum nft_set s);
 void rb_map(struct rb *rb, enum nft_set s, unsigned dreg);
-void rb_object(struct rb *rb, enum nft_set s); /* run the object that the map has for register 0 */
+void rb_value32(struct rb *rb, unsigned reg, uint32_t v);
+/* Count this connection under the key from register 0 on; matches when there are more than max. */
+void rb_count_over(struct rb *rb, enum nft_set s, uint32_t max);
 void rb_ct_new(struct rb *rb);
 void rb_fib_local(struct rb *rb); /* destination is one of the host's own addresses */
 void rb_dnat(struct rb *rb, int family, unsigned addr_reg, unsigned port_reg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Routed guests: who reaches whom, NAT, published ports, detaching. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -34,6 +35,8 @@ static void test_paths(void **state)
 	NEED_LAB();
 	lab_attach_default(lab, 1);
 	lab_attach_default(lab, 2);
+	if (getenv("LAB_SHOW"))
+		lab_sh(-1, "%s", getenv("LAB_SHOW"));
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W2 -q " HOST4 ">/dev/null"), 0);
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W2 -q " HOST6 ">/dev/null"), 0);
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W2 -q " FAR4 ">/dev/null"), 0);
