@@ -106,7 +106,7 @@ static int dress_dir(int parent, const char *name, mode_t mode, uid_t uid, gid_t
 
 	if (fd < 0)
 		return fd;
-	if (fchown(fd, uid, gid) < 0 || fchmod(fd, mode) < 0) /* chown may clear mode bits */
+	if (fchown(fd, uid, gid) < 0 || fchmod(fd, mode) < 0)
 		return -errno;
 	return 0;
 }
@@ -172,6 +172,7 @@ static int fill_file(int fd, const void *data, size_t len, mode_t mode, uid_t ui
 
 	if (r < 0)
 		return r;
+	/* In this order: chown clears the set-id bits. */
 	if (fchown(fd, uid, gid) < 0 || fchmod(fd, mode) < 0)
 		return -errno;
 	return 0;

@@ -295,29 +295,32 @@ static void test_remove_tree_odds_and_ends(void **state)
 	assert_int_equal(count_entries(t->fd, "."), 0);
 }
 
-/* Deeper than a path or an fd table can be, with a file on each level and names that
- * collide with those the remover gives. */
+/* A chain of directories of that depth, a file on each level. */
+static void make_deep(int dirfd, const char *name, int depth)
+{
+	int fd = dirfd;
+
+	for (int i = 0; i < depth; i++) {
+		assert_int_equal(mkdirat(fd, i ? "d" : name, 0755), 0);
+
+		int next = fs_open_dir(fd, i ? "d" : name);
+
+		assert_true(next >= 0);
+		put_file(next, "f", "");
+		if (fd != dirfd)
+			close(fd);
+		fd = next;
+	}
+	close(fd);
+}
+
+/* Deeper than a path or an fd table can be. */
 static void test_remove_tree_of_great_depth(void **state)
 {
 	struct test_dir *t = *state;
 	struct rlimit old, few;
-	int fd;
 
-	assert_int_equal(mkdirat(t->fd, "tree", 0755), 0);
-	put_file(t->fd, "tree/.deep.0", "");
-	fd = fs_open_dir(t->fd, "tree");
-	for (int i = 0; i < 5000; i++) {
-		assert_int_equal(mkdirat(fd, "d", 0755), 0);
-		put_file(fd, "f", "");
-
-		int next = fs_open_dir(fd, "d");
-
-		assert_true(next >= 0);
-		close(fd);
-		fd = next;
-	}
-	close(fd);
-
+	make_deep(t->fd, "tree", 5000);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few = old;
 	few.rlim_cur = 64;
@@ -327,6 +330,29 @@ static void test_remove_tree_of_great_depth(void **state)
 
 	setrlimit(RLIMIT_NOFILE, &old);
 	assert_int_equal(r, 0);
+	assert_int_equal(count_entries(t->fd, "."), 0);
+}
+
+/* Its names for directories moved up are taken, by files and by full directories. */
+static void test_remove_tree_with_taken_names(void **state)
+{
+	struct test_dir *t = *state;
+	char name[32];
+
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "tree/.deep.%d%s", i, i % 2 ? "" : "/x");
+		assert_int_equal(fs_mkdir_p(t->fd, i % 2 ? "tree" : name, 0755), 0);
+		if (i % 2)
+			put_file(t->fd, name, "");
+	}
+
+	autoclose int tree = fs_open_dir(t->fd, "tree");
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "chain%d", i);
+		make_deep(tree, name, 50);
+	}
+	assert_int_equal(fs_remove_tree(t->fd, "tree"), 0);
 	assert_int_equal(count_entries(t->fd, "."), 0);
 }
 
@@ -471,6 +497,7 @@ int main(void)
 		dir_test(test_remove_tree_does_not_follow_links),
 		dir_test(test_remove_tree_odds_and_ends),
 		dir_test(test_remove_tree_of_great_depth),
+		dir_test(test_remove_tree_with_taken_names),
 		dir_test(test_remove_tree_of_great_width),
 		dir_test(test_copy_keeps_holes),
 		dir_test(test_copy_a_part),

@@ -4,6 +4,7 @@
 
 #include <linux/magic.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -180,7 +181,7 @@ static void test_mkdir_p_with_something_in_the_way(void **state)
 	assert_false(fs_exists(t->fd, "outside"));
 }
 
-static void test_mkdir_p_gives_the_owner(void **state)
+static void test_owner_and_mode(void **state)
 {
 	struct stat st;
 
@@ -196,8 +197,15 @@ static void test_mkdir_p_gives_the_owner(void **state)
 		assert_int_equal(fstatat(root, i ? "a/b" : "a", &st, 0), 0);
 		assert_int_equal(st.st_uid, 1234);
 		assert_int_equal(st.st_gid, 5678);
-		assert_int_equal(st.st_mode & 07777, 06711); /* not cleared by the chown */
+		assert_int_equal(st.st_mode & 07777, 06711);
 	}
+
+	/* Of a file, chown clears these bits. */
+	assert_int_equal(inroot_write_file(root, "a/f", "1", 1, 06755, 1234, 5678), 0);
+	assert_int_equal(fstatat(root, "a/f", &st, 0), 0);
+	assert_int_equal(st.st_uid, 1234);
+	assert_int_equal(st.st_gid, 5678);
+	assert_int_equal(st.st_mode & 07777, 06755);
 }
 
 static void test_write_file(void **state)
@@ -289,6 +297,7 @@ static void test_reopen(void **state)
 /* For ever: exchange the directory "swap" with a link out of the root. */
 static void swap_for_ever(int dir)
 {
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test does not reach its kill */
 	for (;;)
 		renameat2(dir, "swap", dir, "other", RENAME_EXCHANGE);
 }
@@ -334,7 +343,7 @@ int main(void)
 		root_test(test_open_parent),
 		root_test(test_mkdir_p),
 		root_test(test_mkdir_p_with_something_in_the_way),
-		root_test(test_mkdir_p_gives_the_owner),
+		root_test(test_owner_and_mode),
 		root_test(test_write_file),
 		root_test(test_read_file_only_regular),
 		root_test(test_questions),

@@ -64,8 +64,10 @@ static void test_timeout_is_kept(void **state)
 	assert_in_range(sys_now_mono() - start, 120 * MS, 5000 * MS);
 }
 
+enum at_end { LEAVE, REMOVE, REPLACE };
+
 /* A child that takes the lock, says so, and holds it for some time. */
-static pid_t holder(int dirfd, unsigned hold_ms, bool remove)
+static pid_t holder(int dirfd, unsigned hold_ms, enum at_end at_end)
 {
 	int p[2];
 	char c;
@@ -80,8 +82,10 @@ static pid_t holder(int dirfd, unsigned hold_ms, bool remove)
 		if (fd < 0 || write(p[1], "x", 1) != 1)
 			_exit(1);
 		usleep(hold_ms * 1000);
-		if (remove)
+		if (at_end != LEAVE)
 			unlinkat(dirfd, "l", 0);
+		if (at_end == REPLACE)
+			put_file(dirfd, "l", "");
 		_exit(0);
 	}
 	close(p[1]);
@@ -96,7 +100,7 @@ static void test_waits_for_a_dying_holder(void **state)
 	struct test_dir *t = *state;
 
 	for (size_t i = 0; i < ARRAY_LEN(timeouts); i++) {
-		pid_t pid = holder(t->fd, 60, false);
+		pid_t pid = holder(t->fd, 60, LEAVE);
 		autoclose int fd = lock_take(t->fd, "l", true, timeouts[i]);
 
 		assert_true(fd >= 0);
@@ -107,12 +111,11 @@ static void test_waits_for_a_dying_holder(void **state)
 /* The holder removes the file: who waited on it must not think it holds the lock. */
 static void test_removed_lock_file(void **state)
 {
-	static const int timeouts[] = {5000, LOCK_FOREVER};
 	struct test_dir *t = *state;
 
-	for (size_t i = 0; i < ARRAY_LEN(timeouts); i++) {
-		pid_t pid = holder(t->fd, 60, true);
-		autoclose int fd = lock_take(t->fd, "l", true, timeouts[i]);
+	for (int i = 0; i < 4; i++) {
+		pid_t pid = holder(t->fd, 60, i & 1 ? REMOVE : REPLACE);
+		autoclose int fd = lock_take(t->fd, "l", true, i & 2 ? 5000 : LOCK_FOREVER);
 		struct stat held, there;
 
 		assert_true(fd >= 0);

@@ -126,7 +126,7 @@ static void test_find(void **state)
 {
 	struct test_dir *t = *state;
 	autofree char *old = strdup(getenv("PATH"));
-	autofree char *path = str_fmt("relative::%s/dir:%s", t->path, t->path);
+	autofree char *path = str_fmt("%s/dir:%s", t->path, t->path);
 	autofree char *want = str_fmt("%s/prog", t->path);
 
 	assert_int_equal(mkdirat(t->fd, "dir", 0755), 0);
@@ -148,6 +148,28 @@ static void test_find(void **state)
 	assert_string_equal(absolute, want);
 	assert_null(none);
 	assert_null(empty);
+}
+
+/* As root, the current directory is not to be trusted. */
+static void test_find_ignores_relative_parts(void **state)
+{
+	struct test_dir *t = *state;
+	autofree char *old = strdup(getenv("PATH"));
+	autoclose int cwd = fs_open_dir(AT_FDCWD, ".");
+
+	assert_int_equal(fs_mkdir_p(t->fd, "rel", 0755), 0);
+	put_file(t->fd, "rel/vps-unit-prog", "");
+	put_file(t->fd, "vps-unit-prog", "");
+	assert_int_equal(fchmodat(t->fd, "rel/vps-unit-prog", 0755, 0), 0);
+	assert_int_equal(fchmodat(t->fd, "vps-unit-prog", 0755, 0), 0);
+	assert_int_equal(fchdir(t->fd), 0);
+	setenv("PATH", "rel::./rel:.:", 1);
+
+	autofree char *prog = proc_find("vps-unit-prog");
+
+	setenv("PATH", old, 1);
+	assert_int_equal(fchdir(cwd), 0);
+	assert_null(prog);
 }
 
 static void test_find_in_sbin_without_path(void **state)
@@ -238,36 +260,70 @@ static void test_output_and_input(void **state)
 	assert_file(t->fd, "to", "to a file\n");
 }
 
-/* All three at once, in the wrong places, as after a careless close(0). */
+/* With 0, 1 and 2 closed, as after a careless daemonizing; the pipe lies at in and out. */
+static int run_without_stdio(int in, int out)
+{
+	int p[2];
+	char buf[16] = "";
+	struct proc_opts opts = PROC_OPTS_INIT;
+
+	close(0);
+	close(1);
+	close(2);
+	if (pipe(p) < 0)
+		return 1;
+	if (in != p[0] && dup2(p[0], in) != in)
+		return 2;
+	if (out != p[1] && dup2(p[1], out) != out)
+		return 3;
+	if (in > 2)
+		close(p[0]);
+	if (out > 2)
+		close(p[1]);
+	if (write(out, "ping", 4) != 4)
+		return 4;
+	opts.in_fd = in;
+	opts.out_fd = out;
+	if (run_sh("x=$(dd bs=4 count=1 2>/dev/null); echo $x-pong; echo err >&2", &opts, NULL))
+		return 5;
+	if (read(in, buf, sizeof(buf)) != 10 || strcmp(buf, "ping-pong\n") != 0)
+		return 6;
+	return 0;
+}
+
 static void test_fds_that_lie_across_stdio(void **state)
 {
-	pid_t pid = fork();
-	int status;
+	static const int places[][2] = {{0, 1}, {2, 1}, {0, 2}, {50, 51}, {51, 50}};
 
-	if (pid == 0) {
-		int p[2];
-		char buf[16] = "";
-		struct proc_opts opts = PROC_OPTS_INIT;
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		pid_t pid = fork();
+		int status;
 
-		close(0);
-		close(1);
-		close(2);
-		if (pipe(p) < 0 || p[0] != 0 || p[1] != 1) /* in at 0, out at 1 */
-			_exit(1);
-		if (write(p[1], "ping", 4) != 4)
-			_exit(2);
-		opts.in_fd = p[0];
-		opts.out_fd = p[1];
-		if (run_sh("x=$(dd bs=4 count=1 2>/dev/null); echo $x-pong; echo err >&2", &opts,
-			   NULL) != 0)
-			_exit(3);
-		if (read(p[0], buf, sizeof(buf)) != 10 || strcmp(buf, "ping-pong\n") != 0)
-			_exit(4);
-		_exit(0);
+		if (pid == 0)
+			_exit(run_without_stdio(places[i][0], places[i][1]));
+		waitpid(pid, &status, 0);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
 	}
-	waitpid(pid, &status, 0);
-	assert_int_equal(WEXITSTATUS(status), 0);
-	assert_true(WIFEXITED(status));
+}
+
+static void test_error_tail_is_the_last_part(void **state)
+{
+	auto_strbuf want = STRBUF_INIT;
+	struct vps_err err = {0};
+
+	/* 80 lines of 5 bytes are the last 400. */
+	sb_add(&want, "sh: exit status 1: ");
+	for (int i = 0; i < 80; i++)
+		sb_addf(&want, "%s%04d", i ? "; " : "", 9000 + 920 + i);
+	assert_int_equal(run_sh("seq 9000 9999 >&2; exit 1", NULL, &err), 1);
+	assert_string_equal(err.msg, want.s);
+	vps_err_clear(&err);
+	assert_int_equal(run_sh("i=0; while [ $i -lt 300 ]; do i=$((i+1)); printf %03d $i >&2;"
+				" done; exit 1", NULL, &err), 1);
+	assert_int_equal(strlen(err.msg), strlen("sh: exit status 1: ") + 400);
+	assert_string_equal(err.msg + strlen(err.msg) - 12, "297298299300");
+	assert_memory_equal(err.msg + strlen("sh: exit status 1: "), "7168169", 7);
 }
 
 /* More than two pipes hold, on both at once: who read them one after the other would hang. */
@@ -424,12 +480,14 @@ int main(void)
 		cmocka_unit_test(test_ident_of_another_life),
 		cmocka_unit_test(test_ident_survives_a_hostile_name),
 		dir_test(test_find),
+		dir_test(test_find_ignores_relative_parts),
 		cmocka_unit_test(test_find_in_sbin_without_path),
 		cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_run_ok),
 		dir_test(test_cannot_start),
 		dir_test(test_output_and_input),
 		cmocka_unit_test(test_fds_that_lie_across_stdio),
+		cmocka_unit_test(test_error_tail_is_the_last_part),
 		cmocka_unit_test(test_much_output_on_both),
 		cmocka_unit_test(test_too_much_output_is_an_error),
 		cmocka_unit_test(test_timeout),
