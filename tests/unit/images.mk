@@ -6,3 +6,7 @@ unit_programs += tests/unit/images_disk_fs_test
 tests_unit_images_disk_fs_test_SOURCES = tests/unit/images_disk_fs.c \
 	tests/unit/images_disk_util.h tests/unit/base_util.h
 tests_unit_images_disk_fs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+noinst_PROGRAMS += tests/integration/pull_tool
+tests_integration_pull_tool_SOURCES = tests/integration/pull_tool.c
+tests_integration_pull_tool_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs)
+EXTRA_DIST += tests/integration/registry.sh tests/integration/registry_helper.py
