@@ -6,7 +6,7 @@
  *                                M: monitor_exec() ── the same process is now vps-monitor
  *
  * So M stays init's parent and can reap it. The monitor listens on <run>/<id>/ctl (runtime/ctl.h),
- * says on the report pipe that it is up, opens the gate, and then only waits: for init's end, for
+ * opens the gate, says on the report pipe that it is up, and then only waits: for init's end, for
  * console bytes, for READY=1, for OOM, for clients.
  *
  * When init has ended, the monitor (1) drains the console, (2) writes instances/<id>/last (I1), an

@@ -204,16 +204,15 @@ static void send_status(struct monitor *m, struct client *c)
 static void stop(struct monitor *m, struct client *c)
 {
 	m->stop = true;
-	c->stopping = c->watching = true;
-	client_ok(c);
-	if (m->st.phase == MONITOR_BACKOFF) {
+	if (m->st.phase == MONITOR_BACKOFF)
 		m->over = true;
-		return;
-	}
+	/* On record before it is answered: an adopter must know. */
 	if (m->st.phase == MONITOR_UP) {
 		m->st.phase = MONITOR_STOPPING;
 		status_changed(m);
 	}
+	c->stopping = c->watching = true;
+	client_ok(c);
 }
 
 static void set_policy(struct monitor *m, struct client *c, const struct ctl_policy *p)

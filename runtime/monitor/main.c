@@ -117,7 +117,7 @@ static int setup(struct monitor *m, struct vps_err *err)
 		return vps_err_sys(err, m->lock, "lock the monitor's place");
 	m->st.restarts = m->a.restarts;
 	m->st.failures = m->a.failures;
-	m->st.ready = m->a.notify < 0 && m->a.gate < 0;
+	m->st.ready = m->a.notify < 0 && !m->a.hold_for_attach;
 	if (m->a.adopt) {
 		inherit_status(m);
 		keeper_take(m);
@@ -271,11 +271,11 @@ int main(int argc, char **argv)
 		report(m, &err);
 		return 1; /* the gate shuts: init gives up */
 	}
-	report(m, &err);
 	if (m->a.hold_for_attach)
 		timer_in(m, T_HOLD, HOLD_MS);
 	else
 		open_gate(m);
+	report(m, &err);
 	loop(m);
 	finish(m);
 	return 0;
