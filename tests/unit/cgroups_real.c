@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -106,6 +107,8 @@ void count_up(struct fix *f)
 
 void wait_forever(struct fix *f)
 {
+	/* Some are in no group that a teardown would kill. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
 		pause();
 }
@@ -161,11 +164,13 @@ static void test_enter(void **state)
 	for (size_t i = 0; i < host->n; i++)
 		v1 += host->hier[i].version == 1;
 	assert_int_equal(n, v1);
-	/* One that runs is not taken over, and not removed. */
+	/* One that runs is not taken over and not removed, and keeps its empty groups. */
 	struct cg *other = NULL;
+	assert_int_equal(mkdirat(cg_clone_fd(f->cg), "empty", 0755), 0);
 	assert_int_equal(cg_create(host, "t", OWNER, &other, &err), -VPS_ESTATE);
 	assert_null(other);
 	assert_int_equal(cg_destroy(host, "t", NULL), -EBUSY);
+	assert_true(fs_exists(cg_clone_fd(f->cg), "empty"));
 	assert_int_equal(cg_populated(f->cg), 1);
 	vps_err_clear(&err);
 	ok(cg_kill(f->cg, WAIT_MS, &err));
