@@ -163,6 +163,8 @@ int cg_is_frozen(struct cg *cg);
 int cg_kill(struct cg *cg, int timeout_ms, struct vps_err *err);
 /* 1 when any process is in it or below, 0 when not. */
 int cg_populated(struct cg *cg);
+/* Processes in it and below, as this pid namespace numbers them, in no order; fresh memory. */
+int cg_pids(struct cg *cg, pid_t **ret, size_t *ret_n);
 int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err);
 /* An fd that polls POLLPRI or POLLIN when the group's OOM count changes (v2: memory.events;
  * v1: eventfd through cgroup.event_control). The caller's to close. */

@@ -12,6 +12,7 @@ libcgroups_a_SOURCES = \
 	cgroups/internal.h \
 	cgroups/limits.c \
 	cgroups/oom.c \
+	cgroups/pids.c \
 	cgroups/setup.c \
 	cgroups/stats.c \
 	cgroups/tree.c

@@ -249,7 +249,7 @@ int store_scrap(struct vps_locked *l, struct vps_err *err)
 	if (r < 0)
 		return vps_err_wrap(err, r, "removing VPS %u", l->id);
 	/* Who knows what it has need not look at what everybody has. */
-	if (l->spec.id) {
+	if (l->spec.id && !fs_exists(l->dir, LEASING_FILE)) {
 		lease_give_back(h, &l->spec, NULL);
 		release_name(h, l->id, l->spec.name);
 	} else {

@@ -8,6 +8,7 @@ libruntime_a_SOURCES += \
 	runtime/create.c \
 	runtime/delete.c \
 	runtime/driver.h \
+	runtime/exec.c runtime/inside.h \
 	runtime/host.c \
 	runtime/info.c \
 	runtime/initplan.c runtime/initplan.h \
@@ -15,7 +16,9 @@ libruntime_a_SOURCES += \
 	runtime/lease.c \
 	runtime/lifecycle.c \
 	runtime/plan.c \
+	runtime/root.c \
 	runtime/runstate.c \
+	runtime/set.c \
 	runtime/spec.c runtime/spec.h \
 	runtime/spec_check.c \
 	runtime/spec_fields.h \
@@ -25,6 +28,7 @@ libruntime_a_SOURCES += \
 	runtime/spec_parse.c \
 	runtime/spec_set.h \
 	runtime/start.c \
+	runtime/stats.c \
 	runtime/stop.c
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs

@@ -30,6 +30,7 @@
 #include "runtime/events.h"
 #include "runtime/guestconf.h"
 #include "runtime/initplan.h"
+#include "runtime/inside.h"
 #include "runtime/internal.h"
 #include "runtime/lxcfs.h"
 #include "runtime/monitor.h"
@@ -46,10 +47,7 @@ struct start {
 	const struct vps_driver *driver;
 	struct cg_host *cgh;
 	struct net_host *neth;
-	struct img_info image;
-	int *layers;
-	size_t n_layers;
-	int disk;
+	struct stopped_root root;
 	struct guest_facts facts;
 	struct init_plan init;
 	char **dns, **dns_search;
@@ -69,14 +67,10 @@ struct start {
 
 static void start_done(struct start *s)
 {
-	for (size_t i = 0; i < s->n_layers; i++)
-		close_fd(&s->layers[i]);
-	free(s->layers);
-	close_fd(&s->disk);
+	root_done(&s->root);
 	close_fd(&s->lxcfs);
 	close_fd(&s->run_dir);
 	close_fd(&s->mlock);
-	img_info_done(&s->image);
 	init_plan_done(&s->init);
 	strv_free(s->dns);
 	strv_free(s->dns_search);
@@ -89,51 +83,23 @@ static void start_done(struct start *s)
 
 /* ---- looking ------------------------------------------------------------------- */
 
-static int open_layers(struct start *s, struct vps_err *err)
-{
-	const struct vps_spec *spec = &s->l->spec;
-	struct img_store *images;
-	int r = vps_host_images(s->l->h, &images, err);
-
-	r = r ?: img_inspect(images, spec->image_digest, &s->image, err);
-	if (r < 0)
-		return vps_err_wrap(err, r, "image '%s'", spec->image);
-	s->layers = calloc(s->image.n_layers + 1, sizeof(*s->layers));
-	if (!s->layers)
-		return vps_err_sys(err, -ENOMEM, "layers");
-	for (; s->n_layers < s->image.n_layers; s->n_layers++) {
-		r = img_layer_open(images, s->image.layers[s->n_layers], err);
-		if (r < 0)
-			return vps_err_wrap(err, r, "image '%s'", spec->image);
-		s->layers[s->n_layers] = r;
-	}
-	return 0;
-}
-
-static int attach_disk(struct start *s, struct vps_err *err)
-{
-	struct img_disk_spec d;
-
-	plan_disk(&s->l->spec, &d);
-	return img_disk_attach(s->l->dir, d.backend, false, &s->disk, err);
-}
-
 /* What is in the root decides what PID 1 is. The disk's part is the tenant's: only names are looked
  * at. */
 static int probe_root(struct start *s, struct vps_err *err)
 {
-	autofree int *roots = calloc(s->n_layers + 1, sizeof(*roots));
+	const struct stopped_root *root = &s->root;
+	autofree int *roots = calloc(root->n_layers + 1, sizeof(*roots));
 	autoclose int upper =
-		openat(s->disk, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		openat(root->disk, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int r;
 
 	if (!roots)
 		return vps_err_sys(err, -ENOMEM, "root");
 	if (upper < 0)
 		return vps_err_sys(err, -errno, "disk of '%s'", s->l->spec.name);
-	memcpy(roots, s->layers, s->n_layers * sizeof(*roots));
-	roots[s->n_layers] = upper;
-	r = guestconf_probe(roots, s->n_layers + 1, &s->facts);
+	memcpy(roots, root->layers, root->n_layers * sizeof(*roots));
+	roots[root->n_layers] = upper;
+	r = guestconf_probe(roots, root->n_layers + 1, &s->facts);
 	return r < 0 ? vps_err_sys(err, r, "looking into the root of '%s'", s->l->spec.name) : 0;
 }
 
@@ -173,10 +139,9 @@ static int prepare(struct start *s, struct vps_err *err)
 	s->first_boot = !fs_exists(s->l->dir, FIRST_BOOT_DONE);
 	r = r ?: s->driver->check(spec, &h->conf, err);
 	r = r ?: plan_all(s, err);
-	r = r ?: open_layers(s, err);
-	r = r ?: attach_disk(s, err);
+	r = r ?: root_open(s->l, &s->root, err);
 	r = r ?: probe_root(s, err);
-	r = r ?: init_plan_make(spec, &s->image, &s->facts, &s->init, err);
+	r = r ?: init_plan_make(spec, &s->root.image, &s->facts, &s->init, err);
 	r = r ?: plan_files(s, err);
 	if (r < 0)
 		return r;
@@ -279,9 +244,9 @@ static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 	struct vps_run run = {
 		.spec = &l->spec,
 		.conf = &l->h->conf,
-		.layers = s->layers,
-		.n_layers = s->n_layers,
-		.disk_mount = s->disk,
+		.layers = s->root.layers,
+		.n_layers = s->root.n_layers,
+		.disk_mount = s->root.disk,
 		.argv = s->init.argv,
 		.env = s->init.env,
 		.user = s->init.user,
@@ -390,7 +355,7 @@ static int launch(struct start *s, struct vps_err *err)
 		return vps_err_sys(err, r, "fork");
 	}
 	close_fd(&s->mlock); /* M's from here */
-	close_fd(&s->disk);
+	close_fd(&s->root.disk);
 	r = bring_up(s, pair[0], err);
 	close(pair[0]);
 	if (r < 0) {
@@ -415,7 +380,7 @@ static int make(struct start *s, struct vps_err *err)
 	if (r == 0)
 		return 0;
 	close_fd(&s->mlock);
-	close_fd(&s->disk);
+	close_fd(&s->root.disk);
 	if (teardown(l->h, l->id, &ignore) == 0)
 		cancel_backoff(l); /* drops the run directory */
 	return r;
@@ -445,7 +410,7 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	auto_done(start_done) struct start s = {
 		.l = l,
 		.opts = o,
-		.disk = -1,
+		.root = STOPPED_ROOT_INIT,
 		.lxcfs = -1,
 		.run_dir = -1,
 		.mlock = -1,

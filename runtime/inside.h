@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What exec, cp, stats and top need of a running VPS, without its lock. */
+#ifndef VPS_RUNTIME_INSIDE_H
+#define VPS_RUNTIME_INSIDE_H
+
+#include "runtime/internal.h"
+
+struct inside {
+	unsigned id;
+	struct vps_spec spec;
+	struct run_state state;
+	const struct vps_driver *driver;
+	struct cg *cg;
+};
+/* -VPS_ENOVPS, -VPS_ESTATE when it is not running or paused. */
+int inside_open(struct vps_host *h, const char *who, struct inside *ret, struct vps_err *err);
+void inside_done(struct inside *i);
+
+/* For what looks into a stopped VPS: image's layers and disk as a struct vps_run without payload.
+ * l stays the caller's and locked; root_done closes the fds. */
+struct stopped_root {
+	struct img_info image;
+	int *layers;
+	size_t n_layers;
+	int disk;
+};
+#define STOPPED_ROOT_INIT { .disk = -1 }
+int root_open(struct vps_locked *l, struct stopped_root *ret, struct vps_err *err);
+void root_done(struct stopped_root *r);
+
+#endif
