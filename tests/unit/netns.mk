@@ -1,5 +1,6 @@
 unit_programs += \
-	tests/unit/netns_routed_test
+	tests/unit/netns_routed_test \
+	tests/unit/netns_spoof_test
 
 netns_lab = tests/unit/netns_lab.c tests/unit/netns_lab.h
 netns_libs = libnetns.a $(MNL_LIBS) $(NFTNL_LIBS) $(base_libs) $(UNIT_LIBS)
@@ -7,3 +8,8 @@ netns_libs = libnetns.a $(MNL_LIBS) $(NFTNL_LIBS) $(base_libs) $(UNIT_LIBS)
 tests_unit_netns_routed_test_SOURCES = tests/unit/netns_routed.c $(netns_lab)
 tests_unit_netns_routed_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_netns_routed_test_LDADD = $(netns_libs)
+
+tests_unit_netns_spoof_test_SOURCES = tests/unit/netns_spoof.c tests/unit/netns_frames.c \
+	tests/unit/netns_frames.h $(netns_lab)
+tests_unit_netns_spoof_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_netns_spoof_test_LDADD = $(netns_libs)

@@ -4,6 +4,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -354,4 +357,19 @@ int lab_ask(int ns, int proto, const char *addr, uint16_t port, char *who)
 		strcpy(who, shared);
 	munmap(shared, 4096);
 	return r;
+}
+
+int lab_packet(const struct lab *l, int ns, const char *ifname)
+{
+	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+	int fd, big = 4 << 20;
+
+	assert_int_equal(setns(ns < 0 ? l->host : ns, CLONE_NEWNET), 0);
+	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_ALL));
+	a.sll_ifindex = (int)if_nametoindex(ifname);
+	assert_int_equal(setns(l->host, CLONE_NEWNET), 0);
+	assert_true(fd >= 0 && a.sll_ifindex > 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &big, sizeof(big));
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
 }

@@ -65,4 +65,7 @@ int lab_serve(int ns, int proto, uint16_t port); /* pid; up when it returns */
 /* Connect and read who we are to the server; 0 or 1. who may be NULL; at least 64 bytes. */
 int lab_ask(int ns, int proto, const char *addr, uint16_t port, char *who);
 
+/* A raw socket on an interface in ns, for sending frames and for listening to all of them. */
+int lab_packet(const struct lab *l, int ns, const char *ifname);
+
 #endif
