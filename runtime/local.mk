@@ -5,6 +5,7 @@ libruntime_a_SOURCES = runtime/vps.h
 libruntime_a_SOURCES += \
 	runtime/claim.c \
 	runtime/conf.c \
+	runtime/copy.c \
 	runtime/create.c \
 	runtime/delete.c \
 	runtime/driver.h \
@@ -29,7 +30,8 @@ libruntime_a_SOURCES += \
 	runtime/spec_set.h \
 	runtime/start.c \
 	runtime/stats.c \
-	runtime/stop.c
+	runtime/stop.c \
+	runtime/tar.h runtime/tar_pack.c runtime/tar_unpack.c
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \
@@ -58,3 +60,6 @@ vps_monitor_LDADD = libruntime.a libbase.a
 if !SANITIZERS
 vps_monitor_LDFLAGS = $(AM_LDFLAGS) -static-pie
 endif
+
+include runtime/container/local.mk
+include runtime/guest/local.mk

@@ -185,6 +185,7 @@ int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_f
  * (hostile: it may come from a tenant) below dirfd, its top entry renamed to `as` (NULL: kept), owned by the
  * caller, without device nodes, setuid bits or links that lead outside what was unpacked. */
 int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct vps_err *err);
+/* unpack: the number of entries that were left out. */
 int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);
 
 /* ---- host ----------------------------------------------------------------- */

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* cp: a tar stream packed or unpacked by a helper inside the VPS, or inside a stopped one's root.
+ * Between entering and the end nothing but system calls and our own code runs there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "runtime/inside.h"
+#include "runtime/internal.h"
+#include "runtime/tar.h"
+
+struct copy {
+	const char *path;
+	int fd;
+	long uid, gid;
+};
+
+/* Path's parent, and its last component; of "/", "x/." and the like: the directory itself and ".".
+ * /proc/self/fd is the tenant's idea of a path to our fds: magic links are not followed. */
+static int open_parent(const char *path, char **ret_name, struct vps_err *err)
+{
+	autofree char *copy = strdup(path);
+	size_t n = copy ? strlen(copy) : 0;
+	char *slash;
+	int fd;
+
+	if (!copy)
+		return vps_err_sys(err, -ENOMEM, "cp");
+	while (n > 1 && copy[n - 1] == '/')
+		copy[--n] = '\0';
+	slash = strrchr(copy, '/');
+	if (!slash[1] || str_eq(slash + 1, ".") || str_eq(slash + 1, "..")) {
+		*ret_name = strdup(".");
+		fd = sys_openat2(AT_FDCWD, copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0,
+				 RESOLVE_NO_MAGICLINKS);
+	} else {
+		*ret_name = strdup(slash + 1);
+		*slash = '\0';
+		fd = sys_openat2(AT_FDCWD, *copy ? copy : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				 0, RESOLVE_NO_MAGICLINKS);
+	}
+	if (!*ret_name) {
+		close_fd(&fd);
+		return vps_err_sys(err, -ENOMEM, "cp");
+	}
+	return fd < 0 ? vps_err_sys(err, fd, "'%s' inside", path) : fd;
+}
+
+static int pack_inside(void *arg, struct vps_err *err)
+{
+	const struct copy *c = arg;
+	autofree char *name = NULL;
+	autoclose int dir = open_parent(c->path, &name, err);
+
+	return dir < 0 ? dir : tar_pack(dir, name, name, c->fd, err);
+}
+
+static int unpack_inside(void *arg, struct vps_err *err)
+{
+	const struct copy *c = arg;
+	struct tar_unpack_opts o = {.uid = c->uid, .gid = c->gid};
+	autofree char *name = NULL;
+	autoclose int dir = -1;
+	int r;
+
+	/* files are to have the modes that the stream says */
+	umask(0);
+	dir = sys_openat2(AT_FDCWD, c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0,
+			  RESOLVE_NO_MAGICLINKS);
+	if (dir < 0 && str_ends(c->path, "/"))
+		return vps_err_sys(err, dir, "'%s' inside", c->path);
+	if (dir < 0) {
+		dir = open_parent(c->path, &name, err);
+		if (dir < 0)
+			return dir;
+		o.as = name;
+	}
+	r = tar_unpack(dir, &o, c->fd, err);
+	return r < 0 ? r : 0;
+}
+
+/* In a stopped VPS, under its lock: a start must not mount the same disk meanwhile. */
+static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
+			int (*fn)(void *, struct vps_err *), struct copy *c, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
+	const struct vps_driver *driver;
+	struct vps_run run = {0};
+	int r = vps_lock(h, who, verb, &l, err);
+
+	r = r ?: need_stopped(&l, "copied from or into", err);
+	r = r ?: driver_of(&l.spec, &driver, err);
+	r = r ?: root_open(&l, &root, err);
+	if (r < 0)
+		return r;
+	run.spec = &l.spec;
+	run.conf = &h->conf;
+	run.layers = root.layers;
+	run.n_layers = root.n_layers;
+	run.disk_mount = root.disk;
+	run.instance_dir = l.dir;
+	run.run_dir = -1;
+	run.lxcfs_root = -1;
+	return driver->inside_stopped(&run, fn, c, err);
+}
+
+static int copy(struct vps_host *h, const char *who, const char *verb,
+		int (*fn)(void *, struct vps_err *), struct copy *c, struct vps_err *err)
+{
+	auto_done(inside_done) struct inside i = {0};
+	autofree char *path = str_fmt("%s%s", *c->path == '/' ? "" : "/", c->path);
+	struct run_state state;
+	unsigned id;
+	int r = store_find(h, who, &id, err);
+
+	if (!path)
+		r = vps_err_sys(err, -ENOMEM, "cp");
+	if (r < 0)
+		return r;
+	c->path = path;
+	if (run_init(h, id, who, &state, NULL) < 0) {
+		r = copy_stopped(h, who, verb, fn, c, err);
+	} else {
+		r = inside_open(h, who, &i, err);
+		r = r ?: i.driver->inside(&i.spec, i.cg, &i.state.init, fn, c, err);
+	}
+	return r < 0 ? vps_err_wrap(err, r, "cp") : 0;
+}
+
+int vps_copy_out(struct vps_host *h, const char *who, const char *path, int tar_fd,
+		 struct vps_err *err)
+{
+	struct copy c = {.path = path, .fd = tar_fd, .uid = -1, .gid = -1};
+
+	return copy(h, who, "cp", pack_inside, &c, err);
+}
+
+int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, long chown_uid,
+		long chown_gid, struct vps_err *err)
+{
+	struct copy c = {.path = path, .fd = tar_fd, .uid = chown_uid, .gid = chown_gid};
+
+	if (chown_uid > 65535 || chown_gid > 65535)
+		return vps_err_set(err, VPS_EUSAGE, "ids inside end at 65535");
+	return copy(h, who, "cp", unpack_inside, &c, err);
+}
+
+int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct vps_err *err)
+{
+	return tar_pack(dirfd, name, as, tar_fd, err);
+}
+
+int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err)
+{
+	struct tar_unpack_opts o = {.as = as, .host = true, .uid = -1, .gid = -1};
+
+	return tar_unpack(dirfd, &o, tar_fd, err);
+}
