@@ -87,7 +87,9 @@ struct guest_file {
 	size_t len;
 	mode_t mode;
 	bool only_missing; /* keep what is there */
+	bool only_ours;	   /* keep a file that does not begin with GUEST_MARK: the tenant took it over */
 	bool append_line;  /* add the line unless present */
+	bool optional;	   /* what the tenant made of the place is no reason not to start */
 	char *link_to;	   /* make a symbolic link instead */
 	bool remove;
 };
