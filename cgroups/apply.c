@@ -80,16 +80,20 @@ static int write_failed(const struct cg *cg, const struct cg_write *w, int r, st
 	const char *file = w->file, *value = value_of(w);
 	switch (r) {
 	case -ENOENT:
-		return vps_err_set(err, VPS_EUNSUPPORTED, "set %s of '%s': this kernel does not have "
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "set %s of '%s': this kernel does not have "
 				   "it (cgroup v%d): a newer kernel, or one with that controller "
-				   "built in and on, is needed", file, cg->name, w->hi->version);
+				   "built in and on, is needed",
+				   file, cg->name, w->hi->version);
 	case -EOPNOTSUPP:
 		return vps_err_set(err, VPS_EUNSUPPORTED, "set %s of '%s' to %s: the device or the "
 				   "kernel does not support it", file, cg->name, value);
 	case -EINVAL:
 	case -ERANGE:
-		return vps_err_set(err, VPS_EUSAGE, "set %s of '%s' to %s: the kernel does not take "
-				   "this value", file, cg->name, value);
+		return vps_err_set(err, VPS_EUSAGE,
+				   "set %s of '%s' to %s: the kernel does not take "
+				   "this value",
+				   file, cg->name, value);
 	case -ENODEV:
 	case -ENXIO:
 		return vps_err_set(err, VPS_EUSAGE, "set %s of '%s' to %s: no such disk", file,

@@ -61,7 +61,7 @@ struct cg_limits {
 	struct cg_hugetlb *hugetlb;
 	size_t n_hugetlb;
 	uint64_t cgroups_max; /* cgroup.max.descendants (4.14); ns/ is one of them */
-	int oom_group; /* 1: an OOM kill takes the whole group (memory.oom.group, 4.19), 0, -1: unset */
+	int oom_group; /* memory.oom.group (4.19): 1: a kill takes the whole group; 0; -1: unset */
 };
 /* Every field CG_UNSET / NULL / -1. */
 void cg_limits_init(struct cg_limits *l);
@@ -71,7 +71,8 @@ void cg_limits_done(struct cg_limits *l);
 struct cg_psi { double some10, some60, full10, full60; uint64_t some_us, full_us; };
 
 struct cg_stats { /* CG_UNSET where this host does not tell */
-	uint64_t cpu_usage_us, cpu_user_us, cpu_system_us, cpu_periods, cpu_throttled, cpu_throttled_us;
+	uint64_t cpu_usage_us, cpu_user_us, cpu_system_us, cpu_periods, cpu_throttled,
+		cpu_throttled_us;
 	uint64_t memory_current, memory_peak, memory_max, memory_anon, memory_file, memory_kernel;
 	uint64_t swap_current;
 	uint64_t oom_kills;
@@ -118,14 +119,16 @@ struct cg;
  * /sys/kernel/cgroup/delegate lists. An existing empty group is taken over (removed and
  * made again, so that no limit of its past stays); one with processes in it is -VPS_ESTATE. On
  * failure nothing stays. */
-int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret, struct vps_err *err);
+int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret,
+	      struct vps_err *err);
 /* Open an existing one; -ENOENT. Costs one system call. */
 int cg_open(struct cg_host *h, const char *name, struct cg **ret, struct vps_err *err);
 struct cg *cg_close(struct cg *cg);
 static inline void cg_closep(struct cg **cg) { *cg = cg_close(*cg); }
 
 /* Write every field that is set and differs, in an order that is valid at each step (raising
- * before lowering: high/max/min against each other, live). Checks as cg_limits_check does. On failure what was written is put back.
+ * before lowering: high/max/min against each other, live). Checks as cg_limits_check does. On
+ * failure what was written is put back.
  * Lowering memory_max below what is used is allowed only if the kernel can reclaim down to it
  * (memory.high first, bounded reclaim), else -VPS_ERESOURCE and the old limit stays. */
 int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *err);
@@ -140,9 +143,9 @@ int cg_devices_set(struct cg *cg, const struct cg_device *rules, size_t n, struc
 int cg_clone_fd(struct cg *cg);
 /* Put the calling (single-threaded) process into the v1 groups, by writing "0" to `tasks`: a
  * cgroup.procs write waits for a grace period (7–14 ms when cold), tasks does not. Only
- * async-signal-safe calls; the fds were opened by cg_create, cg_clone_fd or cg_exec_fd. Their opener's
- * rights count, not the writer's (5.16), so this works in a new user namespace too. -errno; 0 where
- * there is nothing of v1. */
+ * async-signal-safe calls; the fds were opened by cg_create, cg_clone_fd or cg_exec_fd. Their
+ * opener's rights count, not the writer's (5.16), so this works in a new user namespace too.
+ * -errno; 0 where there is nothing of v1. */
 int cg_enter_v1(const struct cg *cg);
 /* For exec: the v2 cgroup where the process init is now (a leaf: systemd moves itself to
  * init.scope), for CLONE_INTO_CGROUP; the child then calls cg_enter_v1. The caller's to close;
@@ -171,8 +174,8 @@ int cg_stats(struct cg *cg, struct cg_stats *ret, struct vps_err *err);
 int cg_oom_fd(struct cg *cg);
 /* Read (and re-arm) after poll: the count of OOM kills so far. oom_fd may be -1. v1 wakes when the
  * group runs out of memory, an instant before the kill is counted, and once more when the group is
- * removed: ask again when the VPS has ended. v2 wakes for other events of memory too (a group at its
- * limit: up to 100 times a second), so do not look again at once. */
+ * removed: ask again when the VPS has ended. v2 wakes for other events of memory too (a group at
+ * its limit: up to 100 times a second), so do not look again at once. */
 int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret);
 /* Remove the group and all that the tenant made below it, in every hierarchy. Missing is fine.
  * -EBUSY when processes are left (those that are dying already are waited for, 200 ms). */

@@ -98,7 +98,8 @@ static int check_v1_swap(const struct cg_host *h, struct vps_err *err)
 	autofree char *path = str_fmt("%s/memory.memsw.limit_in_bytes", h->where[CG_MEMORY]->path);
 	ssize_t r = path ? cg_host_read(h, path, buf, sizeof(buf)) : -ENOMEM;
 	if (r == -ENOENT)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "swap.max: this kernel does not count swap "
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "swap.max: this kernel does not count swap "
 				   "a group: boot with swapaccount=1");
 	return r < 0 ? vps_err_sys(err, (int)r, "read %s", path ? path : "memsw") : 0;
 }
@@ -215,13 +216,14 @@ static int check_disk(const struct cg_host *h, const struct cg_io_max *io, struc
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", io->major, io->minor);
 	autoclose int dir = cg_host_openat(h, path, O_PATH | O_DIRECTORY);
 	if (dir == -ENOENT && io->major == 0)
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "io.max: 0:%u is no disk but a file system without one of its own "
-				   "(btrfs, ZFS, overlay, NFS, tmpfs): name the disk below it",
-				   io->minor);
+		return vps_err_set(
+			err, VPS_EUNSUPPORTED,
+			"io.max: 0:%u is no disk but a file system without one of its own "
+			"(btrfs, ZFS, overlay, NFS, tmpfs): name the disk below it",
+			io->minor);
 	if (dir == -ENOENT)
-		return vps_err_set(err, VPS_EUSAGE, "io.max: this host has no disk %u:%u", io->major,
-				   io->minor);
+		return vps_err_set(err, VPS_EUSAGE, "io.max: this host has no disk %u:%u",
+				   io->major, io->minor);
 	if (dir < 0)
 		return vps_err_sys(err, dir, "open %s", path);
 	if (!fs_exists(dir, "partition"))
@@ -256,7 +258,10 @@ static uint64_t hugepage_kib(const char *size)
 	if (*size < '1' || *size > '9' || strlen(size) > 8)
 		return 0;
 	uint64_t n = strtoull(size, &end, 10);
-	return str_eq(end, "KB") ? n : str_eq(end, "MB") ? n << 10 : str_eq(end, "GB") ? n << 20 : 0;
+	return str_eq(end, "KB")   ? n
+	       : str_eq(end, "MB") ? n << 10
+	       : str_eq(end, "GB") ? n << 20
+				   : 0;
 }
 
 static int check_hugetlb(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err)
@@ -270,9 +275,11 @@ static int check_hugetlb(const struct cg_host *h, const struct cg_limits *l, str
 			 kib);
 		autoclose int dir = kib ? cg_host_openat(h, path, O_PATH | O_DIRECTORY) : -ENOENT;
 		if (dir < 0)
-			return vps_err_set(err, VPS_EUSAGE,
-					   "hugetlb.%.15s: this host has no huge pages of that size: "
-					   "see /sys/kernel/mm/hugepages", l->hugetlb[i].size);
+			return vps_err_set(
+				err, VPS_EUSAGE,
+				"hugetlb.%.15s: this host has no huge pages of that size: "
+				"see /sys/kernel/mm/hugepages",
+				l->hugetlb[i].size);
 	}
 	return 0;
 }

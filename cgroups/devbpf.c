@@ -190,7 +190,8 @@ int cg_devbpf_attach(int cgroup_fd, const struct cg_devrule *rules, size_t n, st
 	autoclose int prog = load_program(insns, len);
 	r = prog < 0 ? prog : install(cgroup_fd, prog);
 	if (r == -ENOSYS || (r == -EINVAL && prog < 0))
-		return vps_err_set(err, VPS_EUNSUPPORTED, "device rules: this kernel has no BPF for "
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "device rules: this kernel has no BPF for "
 				   "cgroups (CONFIG_CGROUP_BPF), which cgroup v2 needs for them");
 	if (r == -EPERM)
 		return vps_err_set(err, EPERM, "device rules: loading BPF is not permitted: run as "

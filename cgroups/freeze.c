@@ -111,8 +111,10 @@ int cg_kill(struct cg *cg, int timeout_ms, struct vps_err *err)
 	else if (r == 0)
 		r = cg_events_wait(cg->v2_fd, "populated", 0, timeout_ms);
 	if (r == -ETIMEDOUT)
-		return vps_err_set(err, ETIMEDOUT, "kill '%s': processes are left after %d ms; they "
-				   "wait in the kernel, perhaps for a disk or a network file system",
-				   cg->name, timeout_ms);
+		return vps_err_set(
+			err, ETIMEDOUT,
+			"kill '%s': processes are left after %d ms; they "
+			"wait in the kernel, perhaps for a disk or a network file system",
+			cg->name, timeout_ms);
 	return r < 0 ? vps_err_sys(err, r, "kill '%s'", cg->name) : 0;
 }

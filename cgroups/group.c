@@ -142,7 +142,8 @@ static int make_v2(struct cg *cg, uid_t owner, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "delegate cgroup %s/ns", cg->name) : 0;
 }
 
-int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret, struct vps_err *err)
+int cg_create(struct cg_host *h, const char *name, uid_t owner, struct cg **ret,
+	      struct vps_err *err)
 {
 	if (!cg_name_valid(name))
 		return bad_name(name, err);
@@ -289,7 +290,8 @@ int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err)
 	char buf[16];
 	snprintf(buf, sizeof(buf), "%d", (int)pid);
 	int r = fs_write(fd, "cgroup.procs", buf);
-	return r < 0 ? vps_err_sys(err, r, "move process %d to cgroup %s/monitors", (int)pid, h->tag)
+	return r < 0 ? vps_err_sys(err, r, "move process %d to cgroup %s/monitors", (int)pid,
+				   h->tag)
 		     : 0;
 }
 

@@ -19,9 +19,9 @@ static const char *const controller_v1[CG_N_CONTROLLERS] = {
 
 /* v1 hierarchies that hold none of these are left alone: v2 has freeze and cpu.stat without any
  * controller, and each hierarchy costs a start 0.15 ms. */
-#define WANTED_V1                                                                         \
-	(CG_BIT(CG_CPU) | CG_BIT(CG_CPUSET) | CG_BIT(CG_MEMORY) | CG_BIT(CG_IO) | CG_BIT(CG_PIDS) | \
-	 CG_BIT(CG_HUGETLB) | CG_BIT(CG_DEVICES))
+#define WANTED_V1                                                                                  \
+	(CG_BIT(CG_CPU) | CG_BIT(CG_CPUSET) | CG_BIT(CG_MEMORY) | CG_BIT(CG_IO) |                  \
+	 CG_BIT(CG_PIDS) | CG_BIT(CG_HUGETLB) | CG_BIT(CG_DEVICES))
 
 const char *cg_controller_name(enum cg_controller c)
 {

@@ -100,7 +100,7 @@ struct cg_write {
 	enum cg_controller ctl; /* CG_N_CONTROLLERS: none is needed */
 	char file[64];
 	char value[128];
-	const char *long_value; /* when not NULL, instead of value (cpuset lists); the limits' own */
+	const char *long_value; /* not NULL: instead of value (cpuset lists); the limits' own */
 	char key[24];	 /* "8:0": the file has a line a device, this is ours */
 	uint64_t num;	 /* memory amounts: raised before lowered; else CG_UNSET */
 	bool shrinks;	 /* lowering it may need reclaim first */

@@ -55,8 +55,8 @@ static const struct source pids[] = { /* the same in both versions */
 	{ "pids.events", "max", AT(pids_denied) },
 };
 
-/* Until 6.11 a refused fork counts where the process is, later where the limit is. Where it is means
- * ns/, or what the tenant made below, which is not looked for. */
+/* Until 6.11 a refused fork counts where the process is, later where the limit is. Where it is
+ * means ns/, or what the tenant made below, which is not looked for. */
 static const struct source pids_ns[] = { { "ns/pids.events", "max", AT(pids_denied) } };
 
 /* Neighbours in a table that share a file share the read. */

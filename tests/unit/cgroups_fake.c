@@ -102,8 +102,10 @@ static void open_fake(struct fake *f, const char *mounts)
 static int setup_pure(void **state)
 {
 	struct fake *f = new_fake();
-	put(f, "/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n");
-	put(f, "/sys/fs/cgroup/" TAG "/cgroup.subtree_control", "cpuset cpu io memory hugetlb pids\n");
+	put(f, "/sys/fs/cgroup/cgroup.controllers",
+	    "cpuset cpu io memory hugetlb pids rdma misc\n");
+	put(f, "/sys/fs/cgroup/" TAG "/cgroup.subtree_control",
+	    "cpuset cpu io memory hugetlb pids\n");
 	static const char *const files[][2] = {
 		{ "memory.min", "0\n" }, { "memory.low", "0\n" }, { "memory.high", "max\n" },
 		{ "memory.max", "max\n" }, { "memory.swap.max", "max\n" },
@@ -317,7 +319,8 @@ static void test_bfq_weight(void **state)
 {
 	struct fake *f = *state;
 	const char *file = cg_host_unified(f->h) ? G "io.bfq.weight"
-						 : "/sys/fs/cgroup/blkio/" TAG "/one/blkio.bfq.weight";
+						 : "/sys/fs/cgroup/blkio/" TAG
+						   "/one/blkio.bfq.weight";
 	auto_done(cg_limits_done) struct cg_limits l;
 	cg_limits_init(&l);
 	l.io_weight = 10000;

@@ -17,7 +17,8 @@ static void test_no_cgroup2(void **state)
 {
 	struct cg_host *h = NULL;
 	struct vps_err err = { 0 };
-	int r = cg_host_open_at("", "32 31 0:29 / /c rw - cgroup cgroup rw,cpu\n", "vpstest", &h, &err);
+	int r = cg_host_open_at("", "32 31 0:29 / /c rw - cgroup cgroup rw,cpu\n", "vpstest", &h,
+				&err);
 	assert_int_equal(r, -VPS_EUNSUPPORTED);
 	assert_non_null(strstr(err.msg, "systemd.unified_cgroup_hierarchy=1"));
 	assert_null(h);

@@ -80,6 +80,19 @@ pid_t start(struct fix *f, void (*fn)(struct fix *f))
 	return start_at(f->cg, cg_clone_fd(f->cg), fn, f);
 }
 
+/* No teardown would kill this one. */
+pid_t start_outside(void)
+{
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		wait_forever(NULL);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
 int wait_for(pid_t pid)
 {
 	int status;
@@ -107,8 +120,6 @@ void count_up(struct fix *f)
 
 void wait_forever(struct fix *f)
 {
-	/* Some are in no group that a teardown would kill. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
 		pause();
 }
@@ -309,10 +320,7 @@ static void test_exec_fd(void **state)
 
 static void test_monitor(void **state)
 {
-	struct fix *f = *state;
-	pid_t pid = fork();
-	if (pid == 0)
-		wait_forever(f);
+	pid_t pid = start_outside();
 	ok(cg_move_monitor(host, pid, &err));
 	autofree char *text = groups_of(pid);
 	char want[128];

@@ -34,7 +34,8 @@ void ok(int r);
 /* A child in the group, or in a group of the tenant's; 99 when it cannot enter. */
 pid_t start_at(struct cg *cg, int v2_fd, void (*fn)(struct fix *f), struct fix *f);
 pid_t start(struct fix *f, void (*fn)(struct fix *f));
-int wait_for(pid_t pid);			     /* wait status */
+pid_t start_outside(void); /* in no group of ours; ends with the test */
+int wait_for(pid_t pid);   /* wait status */
 int run(struct fix *f, void (*fn)(struct fix *f)); /* exit status */
 void count_up(struct fix *f);
 void wait_forever(struct fix *f);

@@ -60,7 +60,7 @@ static int attached(int fd)
 	attr.query.prog_ids = (uintptr_t)ids;
 	attr.query.prog_cnt = ARRAY_LEN(ids);
 	return syscall(SYS_bpf, BPF_PROG_QUERY, &attr, sizeof(attr)) < 0 ? -errno
-									  : (int)attr.query.prog_cnt;
+									 : (int)attr.query.prog_cnt;
 }
 
 static void set_bpf(struct fix *f, const struct cg_device *rules, size_t n)

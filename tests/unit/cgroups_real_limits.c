@@ -74,9 +74,7 @@ static void test_oom(void **state)
 	short event = host->where[CG_MEMORY]->version == 2 ? POLLPRI : POLLIN;
 	p.events = event;
 	assert_int_equal(poll(&p, 1, 0), 0);
-	pid_t innocent = fork();
-	if (innocent == 0)
-		wait_forever(f);
+	pid_t innocent = start_outside();
 	int status = wait_for(start(f, take_100m));
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	assert_int_equal(poll(&p, 1, 2000), 1);
