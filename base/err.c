@@ -66,8 +66,7 @@ fill(struct vps_err *err, const char *fmt, va_list ap)
 		trim_cut_sequence(err->msg, sizeof(err->msg) - 1);
 }
 
-static void __attribute__((format(printf, 2, 3)))
-append(struct vps_err *err, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) append(struct vps_err *err, const char *fmt, ...)
 {
 	size_t len = strlen(err->msg);
 	size_t room = sizeof(err->msg) - len;

@@ -93,8 +93,8 @@ static int skip_hole(int out, uint64_t len)
 
 	if (at < 0 || fstat(out, &st) < 0)
 		return -errno;
-	if (st.st_size > at && fallocate(out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
-					 (off_t)len) < 0)
+	if (st.st_size > at &&
+	    fallocate(out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, (off_t)len) < 0)
 		return errno == EOPNOTSUPP ? write_zeros(out, len) : -errno;
 	if (st.st_size < end && ftruncate(out, end) < 0)
 		return -errno;

@@ -25,7 +25,7 @@ int inroot_open(int root, const char *path, int flags, mode_t mode)
 {
 	/* openat2 refuses a mode that would have no effect, and O_NOCTTY with O_PATH. */
 	bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-	uint64_t all = (uint64_t)(unsigned)flags | (flags & O_PATH ? 0 : O_NOCTTY);
+	uint64_t all = (uint64_t)(unsigned)flags | ((flags & O_PATH) ? 0 : O_NOCTTY);
 	int fd = -EAGAIN;
 
 	for (int i = 0; i < RESOLVE_TRIES && fd == -EAGAIN; i++)
@@ -140,30 +140,37 @@ static int open_or_make(int root, const char *path, mode_t mode, uid_t uid, gid_
 	return fd == -ENOENT ? -ENOTDIR : fd; /* a dangling link is in the way */
 }
 
-int inroot_mkdir_p(int root, const char *path, mode_t mode, uid_t uid, gid_t gid)
+/* From the root down, each prefix resolved anew: a link in it may lead elsewhere in the
+ * root (/var/run -> /run), where the rest is then made. part has room for path. */
+static int make_each(int root, const char *path, char *part, mode_t mode, uid_t uid, gid_t gid)
 {
-	autofree char *part = strdup(path);
-	autoclose int fd = inroot_open(root, path, O_PATH | O_DIRECTORY, 0);
+	autoclose int fd = -ENOENT;
 	size_t n = 0;
 
-	if (!part)
-		return -ENOMEM;
-	if (fd != -ENOENT || !*path)
-		return take_fd(fd);
-	/* From the root down, each prefix resolved anew: a link in it may lead elsewhere
-	 * in the root (/var/run -> /run), where the rest is then made. */
 	while (path[n]) {
 		n += strspn(path + n, "/");
 		n += strcspn(path + n, "/");
+		memcpy(part, path, n);
 		part[n] = '\0';
 		close_fd(&fd);
 		fd = open_or_make(root, part, mode, uid, gid);
 		if (fd < 0)
 			return fd;
 		n += strspn(path + n, "/");
-		memcpy(part, path, n);
 	}
 	return take_fd(fd);
+}
+
+int inroot_mkdir_p(int root, const char *path, mode_t mode, uid_t uid, gid_t gid)
+{
+	int fd = inroot_open(root, path, O_PATH | O_DIRECTORY, 0);
+
+	if (fd != -ENOENT || !*path)
+		return fd;
+
+	autofree char *part = malloc(strlen(path) + 1);
+
+	return part ? make_each(root, path, part, mode, uid, gid) : -ENOMEM;
 }
 
 static int fill_file(int fd, const void *data, size_t len, mode_t mode, uid_t uid, gid_t gid)
@@ -193,8 +200,8 @@ int inroot_write_file(int root, const char *path, const void *data, size_t len, 
 		return -errno;
 	snprintf(temp, sizeof(temp), FS_TMP_PREFIX "%016llx", (unsigned long long)rnd);
 
-	autoclose int fd = openat(parent, temp,
-				  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	autoclose int fd =
+		openat(parent, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -errno;

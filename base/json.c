@@ -184,7 +184,11 @@ static int open_container(struct parser *p, enum json_type type)
 {
 	if (p->depth == JSON_MAX_DEPTH)
 		return stop(p, -EINVAL, "nested too deeply");
-	p->stack[++p->depth] = (struct json){.type = type, .key = take_ptr(p->key)};
+
+	struct json *in = &p->stack[++p->depth];
+
+	*in = (struct json){.type = type};
+	in->key = take_ptr(p->key);
 	return 1;
 }
 

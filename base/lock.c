@@ -10,9 +10,9 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-#define MS		1000000ull /* in nanoseconds */
-#define WAIT_FIRST	(1 * MS)
-#define WAIT_LONGEST	(50 * MS)
+#define MS	     1000000ull /* in nanoseconds */
+#define WAIT_FIRST   (1 * MS)
+#define WAIT_LONGEST (50 * MS)
 
 /* flock(2) knows no timeout and a timer signal would be the whole process's business, so
  * we ask again, at growing distances. */
@@ -63,8 +63,8 @@ int lock_take(int dirfd, const char *name, bool exclusive, int timeout_ms)
 	uint64_t deadline = sys_now_mono() + (timeout_ms > 0 ? (uint64_t)timeout_ms * MS : 0);
 
 	for (;;) {
-		autoclose int fd = openat(dirfd, name,
-					  O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		autoclose int fd =
+			openat(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 		if (fd < 0)
 			return -errno;

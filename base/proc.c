@@ -77,8 +77,8 @@ int proc_ident_of(pid_t pid, struct proc_ident *ret)
 
 bool proc_ident_eq(const struct proc_ident *a, const struct proc_ident *b)
 {
-	return a->pid > 0 && a->boot_id[0] && a->pid == b->pid &&
-	       a->start_time == b->start_time && str_eq(a->boot_id, b->boot_id);
+	return a->pid > 0 && a->boot_id[0] && a->pid == b->pid && a->start_time == b->start_time &&
+	       str_eq(a->boot_id, b->boot_id);
 }
 
 int proc_ident_open(const struct proc_ident *id)

@@ -284,8 +284,8 @@ static int report(const char *name, int r, const struct run *run, struct vps_err
 	else
 		sb_addf(&what, "exit status %d", r);
 	tail_words(&run->tail, &words);
-	vps_err_set(err, r < 0 ? -r : EIO, "%s: %s%s%s", name, sb_str(&what),
-		    words.len ? ": " : "", sb_str(&words));
+	vps_err_set(err, r < 0 ? -r : EIO, "%s: %s%s%s", name, sb_str(&what), words.len ? ": " : "",
+		    sb_str(&words));
 	return r;
 }
 

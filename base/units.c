@@ -7,7 +7,15 @@
 #include "base/str.h"
 
 #define KI	  1024ull
+#define MI	  (KI * 1024)
+#define GI	  (MI * 1024)
+#define TI	  (GI * 1024)
+#define PI	  (TI * 1024)
 #define KILO	  1000ull
+#define MEGA	  (KILO * 1000)
+#define GIGA	  (MEGA * 1000)
+#define TERA	  (GIGA * 1000)
+#define PETA	  (TERA * 1000)
 #define MINUTE_MS (60 * KILO)
 #define HOUR_MS	  (60 * MINUTE_MS)
 #define DAY_MS	  (24 * HOUR_MS)
@@ -17,40 +25,31 @@ struct unit {
 	uint64_t factor;
 };
 
+/* clang-format off */
 static const struct unit size_units[] = {
-	{"", 1},	       {"B", 1},
-	{"K", KI},	       {"Ki", KI},
-	{"KiB", KI},	       {"kB", KILO},
-	{"M", KI * KI},	       {"Mi", KI *KI},
-	{"MiB", KI * KI},      {"MB", KILO *KILO},
-	{"G", KI * KI * KI},   {"Gi", KI *KI *KI},
-	{"GiB", KI * KI * KI}, {"GB", KILO *KILO *KILO},
-	{"T", 1ull << 40},     {"Ti", 1ull << 40},
-	{"TiB", 1ull << 40},   {"TB", 1000000000000ull},
-	{"P", 1ull << 50},     {"Pi", 1ull << 50},
-	{"PiB", 1ull << 50},   {"PB", 1000000000000000ull},
+	{"", 1}, {"B", 1},
+	{"K", KI}, {"Ki", KI}, {"KiB", KI}, {"kB", KILO},
+	{"M", MI}, {"Mi", MI}, {"MiB", MI}, {"MB", MEGA},
+	{"G", GI}, {"Gi", GI}, {"GiB", GI}, {"GB", GIGA},
+	{"T", TI}, {"Ti", TI}, {"TiB", TI}, {"TB", TERA},
+	{"P", PI}, {"Pi", PI}, {"PiB", PI}, {"PB", PETA},
 	{0},
 };
 
 static const struct unit duration_units[] = {
-	{"", KILO},	    {"ms", 1},	     {"s", KILO},
-	{"m", MINUTE_MS},   {"h", HOUR_MS},  {"d", DAY_MS},
+	{"", KILO}, {"ms", 1}, {"s", KILO}, {"m", MINUTE_MS}, {"h", HOUR_MS}, {"d", DAY_MS},
 	{0},
 };
 
 static const struct unit bit_units[] = {
-	{"", 1},
-	{"bit", 1},
-	{"k", KILO},
-	{"kbit", KILO},
-	{"M", 1000000},
-	{"Mbit", 1000000},
-	{"G", 1000000000},
-	{"Gbit", 1000000000},
-	{"T", 1000000000000ull},
-	{"Tbit", 1000000000000ull},
+	{"", 1}, {"bit", 1},
+	{"k", KILO}, {"kbit", KILO},
+	{"M", MEGA}, {"Mbit", MEGA},
+	{"G", GIGA}, {"Gbit", GIGA},
+	{"T", TERA}, {"Tbit", TERA},
 	{0},
 };
+/* clang-format on */
 
 static inline bool is_digit(char c)
 {
