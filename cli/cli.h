@@ -70,6 +70,7 @@ struct cli_verb {
 struct cli_given { const char *name; const char *value; bool spec; };
 
 struct cli {
+	char **argv; /* as main got it */
 	const struct cli_verb *verb;
 	char path[48]; /* "vps image import" */
 	struct cli_given *given;
@@ -145,6 +146,9 @@ int relay_exec(struct vps_exec_handle *x, int pipes[3]);
  * init when it ended, else 0. *ret_why: one of these, or the signal that we got. */
 enum { RELAY_ENDED = 0, RELAY_DETACHED = -1 };
 int relay_console(struct vps_console *con, bool escape, int *ret_why);
+
+/* Become vps-image with the same command line (VPS_LIGHT builds). */
+int cli_exec_image(struct cli *c);
 
 /* ---- verbs that share code -------------------------------------------------- */
 int cli_make_spec(struct cli *c, const char *name, struct vps_spec *ret, struct vps_err *err);

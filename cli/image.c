@@ -5,56 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct cli_opt image_import_opts[] = {
-	{"format", 0, "FORMAT", "rootfs, docker-archive, oci (default: found by looking)"},
-	{"arch", 0, "ARCH", "of a multi-arch index, this one (default: this machine's)"},
-	{"max-size", 0, "SIZE", "refuse a layer that unpacks to more (default 64G)"},
-	{"keep-blobs", 0, NULL, "keep the packed layers: export gives back the same bytes"},
-	{0},
-};
-
-const struct cli_opt image_pull_opts[] = {
-	{"user", 'u', "USER[:PASSWORD]", "credentials; the password may come from $VPS_REGISTRY_PASSWORD"},
-	{"auth-file", 0, "FILE", "credentials as docker login leaves them"},
-	{"ca-file", 0, "FILE", "trust this certificate authority too"},
-	{"plain-http", 0, NULL, "no TLS; only to loopback unless given twice"},
-	{"arch", 0, "ARCH", "of a multi-arch index, this one (default: this machine's)"},
-	{"parallel", 0, "N", "layers at a time (default 3)"},
-	{"max-size", 0, "SIZE", "refuse a layer that unpacks to more (default 64G)"},
-	{"keep-blobs", 0, NULL, "keep the packed layers"},
-	{0},
-};
-
-const struct cli_opt image_bootstrap_opts[] = {
-	{"include", 'i', "PKG,...", "more packages"},
-	{"mirror", 'm', "URL", "another mirror"},
-	{"variant", 0, "VARIANT", "mmdebstrap's variant (default: minbase plus what a VPS needs)"},
-	{"components", 0, "LIST", "archive components (default main)"},
-	{"bare", 0, NULL, "nothing but the variant and --include"},
-	{"arch", 0, "ARCH", "architecture"},
-	{0},
-};
-
-const struct cli_opt image_export_opts[] = {
-	{"format", 0, "FORMAT", "oci (default) or docker-archive"},
-	{0},
-};
-
-const struct cli_opt image_remove_opts[] = {
-	{"force", 'f', NULL, "also when a VPS uses it (its layers stay until then); no error when not there"},
-	{0},
-};
-
-const struct cli_opt image_gc_opts[] = {
-	{"dry-run", 'n', NULL, "only tell"},
-	{0},
-};
-
-const struct cli_opt image_list_opts[] = {
-	{"no-header", 'H', NULL, "no header line"},
-	{0},
-};
-
 static void json_image(struct json_out *o, const struct img_info *i)
 {
 	jo_object(o, NULL);

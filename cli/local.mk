@@ -1,5 +1,6 @@
-bin_PROGRAMS += vps
-vps_SOURCES = \
+# Two programs of the same sources: `vps` without libcurl and libarchive (see cli/verbs.c), and libexec's
+# vps-image with them.
+cli_sources = \
 	cli/cli.h cli/verbs.h \
 	cli/completion.c \
 	cli/cp.c \
@@ -7,7 +8,7 @@ vps_SOURCES = \
 	cli/exec.c \
 	cli/help.c \
 	cli/host.c \
-	cli/image.c \
+	cli/image_opts.c \
 	cli/inspect.c \
 	cli/list.c \
 	cli/logs.c \
@@ -22,6 +23,14 @@ vps_SOURCES = \
 	cli/table.c \
 	cli/term.c \
 	cli/verbs.c
-vps_LDADD = libruntime.a libimages.a libnetns.a libcgroups.a libbase.a \
-	$(SECCOMP_LIBS) $(CAP_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(CURL_LIBS) $(ARCHIVE_LIBS) \
-	$(YAJL_LIBS) $(CRYPTO_LIBS)
+vps_libs = libruntime.a libimages.a libnetns.a libcgroups.a libbase.a \
+	$(SECCOMP_LIBS) $(CAP_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+bin_PROGRAMS += vps
+vps_SOURCES = $(cli_sources) cli/light.c
+vps_CPPFLAGS = $(AM_CPPFLAGS) -DVPS_LIGHT
+vps_LDADD = $(vps_libs)
+
+pkglibexec_PROGRAMS += vps-image
+vps_image_SOURCES = $(cli_sources) cli/image.c
+vps_image_LDADD = $(vps_libs) $(CURL_LIBS) $(ARCHIVE_LIBS)

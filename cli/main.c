@@ -171,7 +171,7 @@ int main(int argc, char **argv)
 {
 	setlocale(LC_CTYPE, "C.UTF-8"); /* column widths; never the caller's choice of messages */
 	set_signals();
-	struct cli c = {0};
+	struct cli c = {.argv = argv};
 	int code = dispatch(&c, argc, argv);
 	cli_progress_end();
 	vps_host_close(c.host);

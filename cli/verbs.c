@@ -2,6 +2,14 @@
 /* The table behind the parser, `vps help`, the man pages' synopsis and the completion. */
 #include "cli/verbs.h"
 
+/* Verbs about images need libcurl and libarchive, whose loading alone takes longer than starting a VPS. `vps` is
+ * built without them and hands such a verb to vps-image, the same program with everything linked in. */
+#ifdef VPS_LIGHT
+#define IMAGE_VERB(fn) cli_exec_image
+#else
+#define IMAGE_VERB(fn) fn
+#endif
+
 #define PROVISION "Provision"
 #define LIFE	  "Life cycle"
 #define INSIDE	  "Inside"
@@ -12,23 +20,23 @@ static const struct cli_verb image_verbs[] = {
 	{"import", "load", PROVISION, "FILE|- [REF]", "take in a root file system tar, docker-archive or OCI layout",
 	 "FILE is a tar (plain, gz, xz or zst), an OCI layout directory, or - for standard input.\n"
 	 "REF names the image (NAME[:TAG]) where FILE does not name itself.",
-	 image_import_opts, false, 0, 1, 2, COMPLETE_FILE, NULL, verb_image_import},
+	 image_import_opts, false, 0, 1, 2, COMPLETE_FILE, NULL, IMAGE_VERB(verb_image_import)},
 	{"pull", NULL, PROVISION, "HOST/PATH[:TAG|@DIGEST] [REF]", "fetch an image from a registry", NULL,
-	 image_pull_opts, false, 0, 1, 2, COMPLETE_NONE, NULL, verb_image_pull},
+	 image_pull_opts, false, 0, 1, 2, COMPLETE_NONE, NULL, IMAGE_VERB(verb_image_pull)},
 	{"bootstrap", NULL, PROVISION, "SUITE [REF]", "make a Debian image from a mirror", NULL, image_bootstrap_opts,
-	 false, 0, 1, 2, COMPLETE_NONE, NULL, verb_image_bootstrap},
+	 false, 0, 1, 2, COMPLETE_NONE, NULL, IMAGE_VERB(verb_image_bootstrap)},
 	{"list", "ls", PROVISION, "[PATTERN]", "list images", NULL, image_list_opts, false, 0, 0, 1, COMPLETE_IMAGE,
-	 NULL, verb_image_list},
+	 NULL, IMAGE_VERB(verb_image_list)},
 	{"inspect", "show info", PROVISION, "REF...", "tell all about an image", NULL, NULL, false, 0, 1, -1,
-	 COMPLETE_IMAGE, NULL, verb_image_inspect},
+	 COMPLETE_IMAGE, NULL, IMAGE_VERB(verb_image_inspect)},
 	{"tag", NULL, PROVISION, "REF NEW", "give an image another name", NULL, NULL, false, 0, 2, 2, COMPLETE_IMAGE,
-	 NULL, verb_image_tag},
+	 NULL, IMAGE_VERB(verb_image_tag)},
 	{"remove", "rm delete", PROVISION, "REF...", "remove a name; gc removes what nothing uses", NULL,
-	 image_remove_opts, false, 0, 1, -1, COMPLETE_IMAGE, NULL, verb_image_remove},
+	 image_remove_opts, false, 0, 1, -1, COMPLETE_IMAGE, NULL, IMAGE_VERB(verb_image_remove)},
 	{"gc", "prune", PROVISION, "", "remove layers and blobs that nothing uses", NULL, image_gc_opts, false, 0, 0, 0,
-	 COMPLETE_NONE, NULL, verb_image_gc},
+	 COMPLETE_NONE, NULL, IMAGE_VERB(verb_image_gc)},
 	{"export", "save", PROVISION, "REF FILE|-", "write an image as an OCI layout tar or docker-archive", NULL,
-	 image_export_opts, false, 0, 2, 2, COMPLETE_IMAGE, NULL, verb_image_export},
+	 image_export_opts, false, 0, 2, 2, COMPLETE_IMAGE, NULL, IMAGE_VERB(verb_image_export)},
 	{0},
 };
 
