@@ -64,9 +64,11 @@ struct vps_driver {
 	/* Called in the process that will become the monitor: it stays init's parent. */
 	int (*launch)(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 	int (*release)(struct vps_launched *l, struct vps_err *err);
-	/* Join a running VPS. init: its identity, verified. */
-	int (*exec)(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
-		    struct vps_exec_handle *ret, struct vps_err *err);
+	/* Join a running VPS. init: its identity, verified. conf, instance_dir: for the seccomp profile and its cache;
+	 * NULL, -1: no cache, and a stored profile cannot be read. The command is the caller's own child. */
+	int (*exec)(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir, struct cg *cg,
+		    const struct proc_ident *init, const struct vps_exec *x, struct vps_exec_handle *ret,
+		    struct vps_err *err);
 	/* O_PATH of the root of a running VPS (through its mount namespace), for usage and views. */
 	int (*open_root)(const struct proc_ident *init, struct vps_err *err);
 	/* Run fn in a forked child inside the running VPS's mount, user and pid namespaces (as its root, no host

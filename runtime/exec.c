@@ -53,7 +53,11 @@ int vps_exec(struct vps_host *h, const char *who, const struct vps_exec *x,
 	if (!x->argv || !x->argv[0])
 		return vps_err_set(err, VPS_EUSAGE, "no command given");
 	r = inside_open(h, who, &i, err);
-	return r ?: i.driver->exec(&i.spec, i.cg, &i.state.init, x, ret, err);
+	if (r < 0)
+		return r;
+	autoclose int dir = store_dir(h, i.id);
+
+	return i.driver->exec(&i.spec, &h->conf, dir, i.cg, &i.state.init, x, ret, err);
 }
 
 static void handle_close(struct vps_exec_handle *x)

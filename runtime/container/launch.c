@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* M: the caller's side of a start. */
+#include "runtime/container/container.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/sys.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U /* 6.3 */
+#endif
+
+int box_send(int up, const struct box_msg *m, const int *fds, size_t n_fds)
+{
+	ssize_t n = sys_send_fds(up, m, sizeof(*m), fds, n_fds);
+	return n < 0 ? (int)n : 0;
+}
+
+void box_fail(int up, int r, const struct vps_err *err)
+{
+	struct box_msg m = {.type = BOX_FAILED, .result = r, .err = *err};
+	if (!m.err.code)
+		vps_err_sys(&m.err, r, "start");
+	box_send(up, &m, NULL, 0);
+}
+
+int box_step_tell(int fd)
+{
+	ssize_t n = send(fd, "", 1, MSG_NOSIGNAL);
+	return n == 1 ? 0 : -EPIPE;
+}
+
+int box_step_wait(int fd)
+{
+	char c;
+	ssize_t n;
+	do {
+		n = read(fd, &c, 1);
+	} while (n < 0 && errno == EINTR);
+	return n == 1 ? 0 : -EPIPE;
+}
+
+static void close_pair(int fd[2])
+{
+	close_fd(&fd[0]);
+	close_fd(&fd[1]);
+}
+
+static void box_done(struct box *b)
+{
+	close_pair(b->up);
+	close_pair(b->ab);
+	close_pair(b->gate);
+	close_fd(&b->notify);
+	close_fd(&b->init_exe);
+	for (int i = 0; i < 3; i++)
+		close_pair(b->pipes[i]);
+	mnt_plan_done(&b->plan);
+}
+
+/* CVE-2019-5736: /proc/1/exe leads to a copy that nobody can write. */
+static int init_memfd(struct vps_err *err)
+{
+	char path[4096];
+	const char *dir = secure_getenv("VPS_LIBEXEC");
+	struct stat st;
+	if ((size_t)snprintf(path, sizeof(path), "%s/vps-init", dir ? dir : PKGLIBEXECDIR) >=
+	    sizeof(path))
+		return vps_err_set(err, ENAMETOOLONG, "VPS_LIBEXEC");
+	autoclose int in = open(path, O_RDONLY | O_CLOEXEC);
+	if (in < 0 || fstat(in, &st) < 0)
+		return vps_err_sys(err, -errno, "open %s", path);
+	autoclose int fd = sys_memfd("vps-init", MFD_ALLOW_SEALING | MFD_EXEC);
+	if (fd == -EINVAL)
+		fd = sys_memfd("vps-init", MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return vps_err_sys(err, fd, "make a memfd");
+	int r = fs_copy_data(in, fd, (uint64_t)st.st_size);
+	if (r >= 0 && fchmod(fd, 0555) < 0)
+		r = -errno;
+	if (r >= 0 && fcntl(fd, F_ADD_SEALS,
+			    F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		r = -errno;
+	return r < 0 ? vps_err_sys(err, r, "copy %s", path) : take_fd(fd);
+}
+
+static int make_pipes(struct box *b)
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, b->up) < 0 ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, b->ab) < 0)
+		return -errno;
+	if (b->bare)
+		return 0;
+	if (pipe2(b->gate, O_CLOEXEC) < 0)
+		return -errno;
+	for (int i = 0; i < 3 && b->run->spec->console == CONSOLE_PIPES; i++)
+		if (pipe2(b->pipes[i], O_CLOEXEC) < 0)
+			return -errno;
+	if (b->run->system) {
+		int on = 1;
+		b->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (b->notify < 0 ||
+		    setsockopt(b->notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int box_prepare(struct box *b, struct vps_err *err)
+{
+	const struct vps_run *run = b->run;
+	const struct mnt_input in = {
+		.memory = run->spec->memory,
+		.system = run->system,
+		.nesting = spec_has_feature(run->spec, "nesting"),
+		.mounts = run->spec->mounts,
+		.n_mounts = run->spec->n_mounts,
+	};
+	int r = make_pipes(b);
+	if (r < 0)
+		return vps_err_sys(err, r, "make pipes");
+	if (b->bare)
+		return 0;
+	r = mnt_plan(&in, &b->plan);
+	if (r < 0)
+		return vps_err_sys(err, r, "plan mounts");
+	if (run->under_init) {
+		b->init_exe = init_memfd(err);
+		if (b->init_exe < 0)
+			return b->init_exe;
+	}
+	return 0;
+}
+
+/* What A and B have told. */
+struct birth {
+	pid_t outside, init;
+	int console;
+	int result;
+};
+
+static int listen_to(struct box *b, struct birth *birth, struct vps_err *err)
+{
+	for (;;) {
+		struct box_msg m;
+		int fd = -1;
+		size_t n = 1;
+		ssize_t len = sys_recv_fds(b->up[0], &m, sizeof(m), &fd, &n);
+		autoclose int got = n == 1 && len > 0 ? fd : -1;
+		if (len == 0)
+			return vps_err_set(err, ECHILD, "a helper of the start was killed");
+		if (len < 0)
+			return vps_err_sys(err, (int)len, "listen to the helpers of the start");
+		if (len != sizeof(m))
+			return vps_err_set(err, EPROTO, "a helper of the start talks nonsense");
+		if (m.type == BOX_BORN)
+			birth->init = m.pid;
+		else if (m.type == BOX_CONSOLE && got >= 0)
+			birth->console = take_fd(got);
+		else if (m.type == BOX_FAILED) {
+			m.err.msg[sizeof(m.err.msg) - 1] = 0;
+			return vps_err_set(err, m.err.code, "%s", m.err.msg);
+		} else if (m.type == BOX_READY) {
+			birth->result = m.result;
+			if (m.err.code && err)
+				*err = m.err;
+			return 0;
+		}
+	}
+}
+
+static void reap(pid_t pid)
+{
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* After a failure: nobody of ours may stay. Both are our children, not yet waited for. */
+static void bury(struct birth *birth)
+{
+	if (birth->init > 0)
+		kill(birth->init, SIGKILL);
+	if (birth->outside > 0)
+		kill(birth->outside, SIGKILL);
+	reap(birth->init);
+	reap(birth->outside);
+	close_fd(&birth->console);
+}
+
+static int box_start(struct box *b, struct birth *birth, struct vps_err *err)
+{
+	struct clone_args args = {.exit_signal = SIGCHLD};
+	int r = box_prepare(b, err);
+	if (r < 0)
+		return r;
+	pid_t pid = sys_clone3(&args, sizeof(args));
+	if (pid < 0)
+		return vps_err_sys(err, pid, "fork");
+	if (pid == 0)
+		box_outside(b);
+	birth->outside = pid;
+	close_fd(&b->up[1]);
+	close_pair(b->ab);
+	close_fd(&b->gate[0]);
+	r = listen_to(b, birth, err);
+	if (r < 0) {
+		bury(birth);
+		return r;
+	}
+	reap(birth->outside);
+	birth->outside = 0;
+	return 0;
+}
+
+#define BOX_INIT(runp) {						\
+	.run = (runp), .id_base = (runp)->spec->id_base,		\
+	.up = {-1, -1}, .ab = {-1, -1}, .gate = {-1, -1}, .notify = -1,	\
+	.pipes = {{-1, -1}, {-1, -1}, {-1, -1}}, .init_exe = -1,	\
+	.disk = (runp)->disk_mount }
+
+static int fill_launched(struct box *b, struct birth *birth, struct vps_launched *ret,
+			 struct vps_err *err)
+{
+	struct vps_launched l = {
+		.pidfd = -1, .gate = -1, .netns = -1, .console = -1, .pipes = {-1, -1, -1},
+		.notify = -1, .rootfs = -1,
+	};
+	/* A child not yet waited for: the pid is still its own. */
+	int r = proc_ident_of(birth->init, &l.init);
+	if (r < 0)
+		return vps_err_sys(err, r, "identify init");
+	autoclose int pidfd = sys_pidfd_open(birth->init, 0);
+	autoclose int netns = proc_pid_open(birth->init, "ns/net", O_RDONLY);
+	autoclose int rootfs = proc_pid_open(birth->init, "root", O_PATH | O_DIRECTORY);
+	if (pidfd < 0 || netns < 0 || rootfs < 0)
+		return vps_err_sys(err, pidfd < 0 ? pidfd : netns < 0 ? netns : rootfs,
+				   "open init's namespaces");
+	l.pidfd = take_fd(pidfd);
+	l.netns = take_fd(netns);
+	l.rootfs = take_fd(rootfs);
+	l.gate = take_fd(b->gate[1]);
+	l.console = take_fd(birth->console);
+	l.notify = take_fd(b->notify);
+	l.pipes[0] = take_fd(b->pipes[0][1]);
+	l.pipes[1] = take_fd(b->pipes[1][0]);
+	l.pipes[2] = take_fd(b->pipes[2][0]);
+	*ret = l;
+	return 0;
+}
+
+int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
+{
+	auto_done(box_done) struct box b = BOX_INIT(run);
+	auto_done(seccomp_prog_done) struct seccomp_prog seccomp = {0};
+	struct birth birth = {.console = -1};
+	int r = seccomp_for(run->spec, run->conf ? run->conf->root : NULL, run->instance_dir,
+			    &seccomp, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "seccomp");
+	b.seccomp = &seccomp;
+	r = box_start(&b, &birth, err);
+	if (r < 0)
+		return r;
+	r = fill_launched(&b, &birth, ret, err);
+	if (r < 0)
+		bury(&birth);
+	return r;
+}
+
+int container_inside_stopped(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err),
+			     void *arg, struct vps_err *err)
+{
+	auto_done(box_done) struct box b = BOX_INIT(run);
+	struct birth birth = {.console = -1};
+	b.bare = true;
+	b.fn = fn;
+	b.arg = arg;
+	int r = box_start(&b, &birth, err);
+	if (r < 0)
+		return r;
+	reap(birth.init);
+	return birth.result;
+}
