@@ -36,3 +36,4 @@ libimages_a_SOURCES += \
 	images/registry.c images/registry.h \
 	images/registry_auth.c \
 	images/registry_http.c images/registry_http.h
+libimages_a_SOURCES += images/bootstrap.c

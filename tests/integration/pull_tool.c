@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* img_pull and img_bootstrap alone, for tests/integration/registry.sh: pull_tool ROOT REF [option value]...
- * Prints the manifest's digest; on failure "error CODE: words" and exits 1. */
+/* img_pull and img_bootstrap alone, for tests/integration: pull_tool ROOT REF [option value]..., where a
+ * REF of bootstrap:SUITE takes the second. Prints the manifest's digest; on failure "error CODE: words" and exits 1. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 	struct vps_err err = {0};
 	struct img_pull_opts p = {0};
 	struct img_opts o = {0};
+	struct img_bootstrap_opts b = {0};
 	const char *as = NULL;
 	auto_done(img_info_done) struct img_info info = {0};
 	auto_done(img_store_closep) struct img_store *s = NULL;
@@ -50,6 +51,14 @@ int main(int argc, char **argv)
 			o.arch = v;
 		else if (str_eq(k, "keep"))
 			o.keep_blobs = true;
+		else if (str_eq(k, "mirror"))
+			b.mirror = v;
+		else if (str_eq(k, "include"))
+			b.include = v;
+		else if (str_eq(k, "variant"))
+			b.variant = v;
+		else if (str_eq(k, "bare"))
+			b.bare = true;
 		else if (str_eq(k, "as"))
 			as = v;
 		else
@@ -59,7 +68,11 @@ int main(int argc, char **argv)
 	if (root < 0)
 		return fail(root, &err);
 	int r = img_store_open(root, &s, &err);
-	if (r == 0)
+	if (str_starts(argv[2], "bootstrap:"))
+		b.suite = argv[2] + strlen("bootstrap:");
+	if (r == 0 && b.suite)
+		r = img_bootstrap(s, &b, as ? as : "debian:test", &o, &info, &err);
+	else if (r == 0)
 		r = img_pull(s, argv[2], as, &p, &o, &info, &err);
 	if (r < 0)
 		return fail(r, &err);
