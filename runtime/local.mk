@@ -9,7 +9,7 @@ libruntime_a_SOURCES += \
 	runtime/create.c \
 	runtime/delete.c \
 	runtime/driver.h \
-	runtime/exec.c runtime/inside.h \
+	runtime/inside.h \
 	runtime/host.c \
 	runtime/info.c \
 	runtime/initplan.c runtime/initplan.h \
@@ -31,12 +31,18 @@ libruntime_a_SOURCES += \
 	runtime/start.c \
 	runtime/stats.c \
 	runtime/stop.c \
-	runtime/tar.h runtime/tar_pack.c runtime/tar_unpack.c
+	runtime/store.c \
+	runtime/tar.h runtime/tar_pack.c runtime/tar_unpack.c \
+	runtime/vps_exec.c
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \
 	runtime/ctl.c runtime/ctl.h \
 	runtime/events.c runtime/events.h \
+	runtime/guestconf.c runtime/guestconf.h runtime/guestconf_impl.h \
+	runtime/guestconf_apply.c \
+	runtime/guestconf_net.c \
+	runtime/guestconf_probe.c \
 	runtime/keeper.c runtime/keeper.h \
 	runtime/lxcfs_pid.c runtime/lxcfs.h runtime/lxcfs_impl.h \
 	runtime/monitor.c runtime/monitor.h \

@@ -186,7 +186,7 @@ static int set_cpus(struct vps_spec *s, const struct spec_setter *how, const cha
 	if (*p == '.')
 		for (p++; isdigit((unsigned char)*p) && scale > 1; p++)
 			frac += (uint64_t)(*p - '0') * (scale /= 10);
-	if (*p || !isdigit((unsigned char)*v))
+	if (*p || !isdigit((unsigned char)*v) || p[-1] == '.')
 		return usage(err, v, "not a number of CPUs; for example 2 or 1.5");
 	whole = whole * 1000 + frac;
 	if (whole < 10 || whole > 8192000)

@@ -15,3 +15,31 @@ tests_unit_runtime_adopt_test_SOURCES = tests/unit/runtime_adopt.c \
 	tests/unit/runtime_monitor_util.c tests/unit/runtime_monitor_util.h tests/unit/base_util.h
 tests_unit_runtime_adopt_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_adopt_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS) -lutil
+
+# the core
+runtime_libs = libruntime.a libimages.a libnetns.a libcgroups.a $(ARCHIVE_LIBS) $(CURL_LIBS) \
+	$(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(CAP_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/runtime_spec_test tests/unit/runtime_conf_test \
+	tests/unit/runtime_plan_test tests/unit/runtime_store_test tests/unit/runtime_tar_test
+
+tests_unit_runtime_spec_test_SOURCES = tests/unit/runtime_spec.c
+tests_unit_runtime_spec_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_spec_test_LDADD = $(runtime_libs)
+tests_unit_runtime_conf_test_SOURCES = tests/unit/runtime_conf.c tests/unit/base_util.h
+tests_unit_runtime_conf_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_conf_test_LDADD = $(runtime_libs)
+tests_unit_runtime_plan_test_SOURCES = tests/unit/runtime_plan.c
+tests_unit_runtime_plan_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_plan_test_LDADD = $(runtime_libs)
+tests_unit_runtime_store_test_SOURCES = tests/unit/runtime_store.c tests/unit/base_util.h
+tests_unit_runtime_store_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_store_test_LDADD = $(runtime_libs)
+tests_unit_runtime_tar_test_SOURCES = tests/unit/runtime_tar.c tests/unit/base_util.h
+tests_unit_runtime_tar_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_tar_test_LDADD = $(runtime_libs)
+
+# guest files
+unit_programs += tests/unit/runtime_guestconf_test
+tests_unit_runtime_guestconf_test_SOURCES = tests/unit/runtime_guestconf.c tests/unit/base_util.h
+tests_unit_runtime_guestconf_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_guestconf_test_LDADD = libruntime.a libnetns.a $(base_libs) $(MNL_LIBS) $(NFTNL_LIBS) $(UNIT_LIBS)
