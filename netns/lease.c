@@ -135,7 +135,8 @@ static int lease_first(struct net_host *h, unsigned id, int family, struct net_a
 {
 	const struct net_addr *pool = pool_of(h, family);
 	const char *what = family == AF_INET ? "IPv4" : "IPv6";
-	unsigned host_bits, who;
+	unsigned host_bits;
+	char target[16];
 	uint64_t size;
 
 	if (!pool)
@@ -150,12 +151,16 @@ static int lease_first(struct net_host *h, unsigned id, int family, struct net_a
 		if (!nth(pool, (id + i) % size, &a) || reserved(pool, &a))
 			continue;
 
-		int r = take(h, id, net_addr_str(&a, false, name), &who);
+		snprintf(target, sizeof(target), "%u", id);
+		/* Not take(): what id has already is not free. */
+		if (symlinkat(target, h->leases, net_addr_str(&a, false, name)) < 0) {
+			if (errno == EEXIST)
+				continue;
+			return vps_err_sys(err, -errno, "lease %s", name);
+		}
 
-		if (r == 0)
-			continue;
-		if (r == 1)
-			r = sync_leases(h);
+		int r = sync_leases(h);
+
 		if (r < 0)
 			return vps_err_sys(err, r, "lease %s", name);
 		*ret = a;
