@@ -127,7 +127,8 @@ int img_ingest_keep(struct img_ingest *in, struct vps_err *err)
 	autoclose int lock = img_lock(s, false, err);
 	if (lock < 0)
 		return lock;
-	int r = img_lease_locked(in->w, in->got);
+	bool there = fs_exists(s->blobs, img_hex(in->got));
+	int r = there ? img_lease_locked(in->w, in->got) : img_lease_new_locked(in->w, in->got);
 	if (r < 0)
 		return vps_err_sys(err, r, "lease a blob");
 	/* Same name, same content: replacing one that is there heals a damaged one. */

@@ -159,6 +159,44 @@ static int mark_and_sweep(struct sweep *sw, struct vps_err *err)
 	return r < 0 ? r : sweep_dir(sw, sw->s->blobs, false, err);
 }
 
+static int sweep_one(struct img_store *s, int work, const char *hex, unsigned *n)
+{
+	char to[32];
+	const int dirs[] = { s->layers, s->blobs };
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		snprintf(to, sizeof(to), "undo.%u", (*n)++);
+		if (renameat(dirs[i], hex, work, to) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return 0;
+}
+
+int img_sweep_new(struct img_store *s, int work)
+{
+	auto_strv names = NULL;
+	auto_done(marks_done) struct marks m = { 0 };
+	unsigned n = 0, found = 0;
+	int r = fs_list(work, ".", &names);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; names && names[i]; i++)
+		found += str_starts(names[i], "new.");
+	if (!found)
+		return 0;
+	autoclose int lock = img_lock(s, true, NULL);
+	if (lock < 0)
+		return lock;
+	/* our own leases are over; everybody else's count */
+	for (size_t i = 0; names[i]; i++)
+		if (str_starts(names[i], "use.") && unlinkat(work, names[i], 0) < 0)
+			return -errno;
+	r = mark_all(s, &m, NULL);
+	for (size_t i = 0; r == 0 && names[i]; i++)
+		if (str_starts(names[i], "new.") && !marked(&m, names[i] + 4))
+			r = sweep_one(s, work, names[i] + 4, &n);
+	return r;
+}
+
 int img_gc(struct img_store *s, bool dry, struct img_gc_result *ret, struct vps_err *err)
 {
 	auto_work struct img_work w = IMG_WORK_INIT;

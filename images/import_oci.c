@@ -59,14 +59,29 @@ static int take_part(const struct img_parts *p, const struct img_desc *d, uint64
 	return 0;
 }
 
+/* An index is only looked at; manifest and config stay. */
 static int take_doc(const struct img_parts *p, const struct img_desc *d, char **text, size_t *len,
 		    struct vps_err *err)
 {
 	auto_done(img_ingest_freep) struct img_ingest *in = NULL;
 	int r = take_part(p, d, IMG_DOC_MAX, &in, err);
-	if (r < 0 || (r = img_ingest_keep(in, err)) < 0)
+	if (r < 0)
 		return r;
-	return img_blob_read(p->w->s, d->digest, text, len, err);
+	if (d->media != IMG_MEDIA_INDEX) {
+		r = img_ingest_keep(in, err);
+		return r < 0 ? r : img_blob_read(p->w->s, d->digest, text, len, err);
+	}
+	autoclose int fd = img_ingest_open(in, err);
+	autofree char *buf = malloc(d->size + 1);
+	if (fd < 0 || !buf)
+		return vps_err_sys(err, fd < 0 ? fd : -ENOMEM, "read an index");
+	ssize_t n = fs_read_full(fd, buf, d->size);
+	if (n < 0 || (uint64_t)n != d->size)
+		return vps_err_sys(err, n < 0 ? (int)n : -EIO, "read an index");
+	buf[n] = 0;
+	*text = take_ptr(buf);
+	*len = (size_t)n;
+	return 0;
 }
 
 /* fd of a verified packed layer. */

@@ -191,14 +191,14 @@ static int place_layer(struct img_work *w, const char *dir, const char *chain, s
 	autoclose int lock = img_lock(s, false, err);
 	if (lock < 0)
 		return lock;
-	int r = img_lease_locked(w, chain);
+	bool there = fs_exists(s->layers, img_hex(chain));
+	int r = there ? img_lease_locked(w, chain) : img_lease_new_locked(w, chain);
 	if (r < 0)
 		return vps_err_sys(err, r, "lease a layer");
-	if (renameat(w->fd, dir, s->layers, img_hex(chain)) < 0) {
-		if (errno == ENOTEMPTY || errno == EEXIST)
-			return 0;
+	if (there)
+		return 0;
+	if (renameat(w->fd, dir, s->layers, img_hex(chain)) < 0)
 		return vps_err_sys(err, -errno, "place a layer");
-	}
 	r = fs_sync_dir(s->layers, ".");
 	return r < 0 ? vps_err_sys(err, r, "place a layer") : 0;
 }
@@ -212,7 +212,8 @@ static int keep_tar(struct img_work *w, int keep, const char *name, const char *
 	autoclose int lock = img_lock(w->s, false, err);
 	if (lock < 0)
 		return lock;
-	int r = img_lease_locked(w, diff_id);
+	bool there = fs_exists(w->s->blobs, img_hex(diff_id));
+	int r = there ? img_lease_locked(w, diff_id) : img_lease_new_locked(w, diff_id);
 	if (r == 0 && renameat(w->fd, name, w->s->blobs, img_hex(diff_id)) < 0)
 		r = -errno;
 	if (r == 0)

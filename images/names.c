@@ -50,7 +50,10 @@ static int name_it(struct img_store *s, const char *digest, const char *ref, str
 
 int img_register(struct img_work *w, const char *digest, const char *ref, struct vps_err *err)
 {
-	return name_it(w->s, digest, ref, err);
+	int r = name_it(w->s, digest, ref, err);
+	if (r == 0 && ref)
+		w->loose = false;
+	return r;
 }
 
 int img_tag(struct img_store *s, const char *ref, const char *new_ref, struct vps_err *err)

@@ -168,6 +168,8 @@ void img_work_end(struct img_work *w)
 {
 	if (w->fd < 0)
 		return;
+	if (w->loose)
+		img_sweep_new(w->s, w->fd);
 	fs_remove_tree(w->s->tmp, w->name);
 	close_fd(&w->fd);
 }
@@ -197,6 +199,8 @@ static int clean_work(struct img_store *s, const char *name, bool dry, uint64_t 
 	autoclose int fd = openat(s->tmp, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return 0;
+	if (!dry)
+		img_sweep_new(s, fd);
 	if (bytes)
 		*bytes += tree_bytes(s->tmp, name, 0);
 	if (!dry)
@@ -224,17 +228,28 @@ int img_work_clean(struct img_store *s, bool dry, uint64_t *bytes)
 	return n;
 }
 
-int img_lease_locked(struct img_work *w, const char *digest)
+static int note(struct img_work *w, const char *what, const char *digest)
 {
+	char name[DIGEST_LEN + 8];
 	if (!digest_valid(digest))
 		return -EINVAL;
-	char name[DIGEST_LEN + 8];
-	snprintf(name, sizeof(name), "use.%s", img_hex(digest));
+	snprintf(name, sizeof(name), "%s.%s", what, img_hex(digest));
 	int fd = openat(w->fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	close(fd);
 	return 0;
+}
+
+int img_lease_locked(struct img_work *w, const char *digest) { return note(w, "use", digest); }
+
+int img_lease_new_locked(struct img_work *w, const char *digest)
+{
+	int r = note(w, "new", digest);
+	if (r < 0)
+		return r;
+	w->loose = true;
+	return img_lease_locked(w, digest);
 }
 
 int img_leases_read(struct img_store *s, char ***ret)

@@ -52,6 +52,7 @@ struct img_work {
 	int fd;		/* the folder; holds the flock. -1: none */
 	char name[32];	/* below tmp/ */
 	unsigned count; /* for names of temp files */
+	bool loose;	/* it placed content that no registered image uses yet */
 };
 #define IMG_WORK_INIT { .fd = -1 }
 int img_work_begin(struct img_store *s, struct img_work *ret, struct vps_err *err);
@@ -62,6 +63,11 @@ int img_work_clean(struct img_store *s, bool dry, uint64_t *bytes);
 /* Keep a blob or layer (by digest or chain id) from gc as long as the work lives. Call with the store's
  * lock held (shared will do), before looking whether it exists. */
 int img_lease_locked(struct img_work *w, const char *digest);
+/* The same, for content that is about to be placed and was not there before: when the work ends or dies
+ * without registering it, it goes again, unless somebody else uses it by then. */
+int img_lease_new_locked(struct img_work *w, const char *digest);
+/* Take back what a work folder placed and nobody uses: into that folder (gc.c). */
+int img_sweep_new(struct img_store *s, int work_fd);
 /* The leases of everybody, as hex (strv). For gc, under the exclusive lock. */
 int img_leases_read(struct img_store *s, char ***ret);
 /* Bytes on disk of a tree. */
