@@ -4,9 +4,13 @@
  * in, a list of files comes out. Pure but for the probe. Nothing of the image is executed by the host; what
  * must run (ssh host keys) is arranged to run inside, as the tenant, at its first boot.
  *
- * Written at every start: /etc/hostname, /etc/hosts' own line, /etc/resolv.conf (where nobody inside
- * owns it), the network file of whichever service is there. At the first only: machine-id, ssh keys,
- * cloud-init seed.
+ * Addresses and routes are set by the host before init runs; the network files only keep the guest's own
+ * service from taking them away, and let it bring them back.
+ *
+ * At every start: /etc/resolv.conf (unless systemd-resolved or resolvconf has it) and the network file of
+ * whichever service is there, as long as their first line is still ours; /etc/hostname when the
+ * definition names one. At the first: machine-id, ssh keys of root, fresh ssh host keys (made inside), the
+ * cloud-init seed, or a script given as user data.
  */
 #ifndef VPS_RUNTIME_GUESTCONF_H
 #define VPS_RUNTIME_GUESTCONF_H
@@ -33,11 +37,14 @@ struct guest_facts {
 	bool networkd;	  /* systemd-networkd is there and enabled, or the only one */
 	bool ifupdown;	  /* /sbin/ifup */
 	bool network_manager;
-	bool resolved;	  /* /etc/resolv.conf leads to systemd-resolved's or resolvconf's file */
+	bool netplan;	  /* /usr/sbin/netplan: renders networkd's files */
+	bool resolved;	  /* /etc/resolv.conf leads to systemd-resolved's file */
+	bool resolvconf;  /* /etc/resolv.conf leads to resolvconf's file */
 	bool cloud_init;
 	bool sshd, ssh_host_keys;
 	bool etc_hosts, machine_id;
 	bool shell;	  /* /bin/sh */
+	bool rcs;	  /* /etc/rcS.d: System V init scripts */
 };
 /* roots: the whole root (n = 1), or its parts as overlayfs stacks them, lowest first: the layers and the disk's
  * upper. Whiteouts, opaque directories and symbolic links across the parts are followed as the merged tree
@@ -51,13 +58,18 @@ struct guest_input {
 	bool first_boot;
 	bool system;			      /* the image's own init runs */
 };
-/* The plan, in the order in which it is to be applied. -ENOMEM, -VPS_EUSAGE for an address that is none. */
+/* First line of what is ours in files that a tenant may take over by removing it. */
+#define GUEST_MARK "# vps: "
+
+/* The plan, in the order in which it is to be applied. -ENOMEM, -VPS_EUSAGE: an address that
+ * is none, user data that nothing in the image can run (neither cloud-init, nor a script and systemd). */
 int guestconf_plan(const struct guest_input *in, const struct guest_facts *facts, struct guest_file **ret,
 		   size_t *ret_n, struct vps_err *err);
 void guest_files_free(struct guest_file *f, size_t n);
 
 /* Apply below root (as the VPS's root: uid and gid 0 of the caller are the owner's), by inroot. Parents that are
- * missing are made (0755). What already says the same is left alone. */
+ * missing are made: 0755, and 0700 the nearest one of a file for its owner alone. What already says the same is
+ * left alone. An error of an optional one is passed over. */
 int guestconf_apply(int root, const struct guest_file *f, size_t n, struct vps_err *err);
 
 #endif
