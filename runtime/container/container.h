@@ -89,7 +89,7 @@ struct box_msg {
 	struct vps_err err;
 };
 
-struct seccomp_prog;
+struct filter_prog;
 
 struct box {
 	const struct vps_run *run;
@@ -101,7 +101,7 @@ struct box {
 	int notify;	/* NOTIFY_SOCKET, not bound yet; or -1 */
 	int pipes[3][2]; /* CONSOLE_PIPES: [0] read, [1] write end, or -1 */
 	int init_exe;	/* sealed memfd of vps-init, or -1 */
-	const struct seccomp_prog *seccomp;
+	const struct filter_prog *seccomp;
 	struct mnt_plan plan;
 	/* trees cloned from the host's mounts, detached */
 	int *layers;
@@ -199,24 +199,20 @@ int caps_regain(struct vps_err *err);
  * too. Inheritable is empty but for what ambient needs. */
 int caps_finish(uid_t uid, char *const *add, char *const *drop, struct vps_err *err);
 
-/* ---- seccomp*.c: the only users of libseccomp --------------------------------------------------- */
+/* ---- seccomp_cache.c; seccomp.c is the only user of libseccomp ------------------------------------- */
 
 struct sock_filter;
-struct seccomp_prog {
+struct filter_prog {
 	struct sock_filter *filter;
 	unsigned short len;
 };
-void seccomp_prog_done(struct seccomp_prog *p);
-/* Text of a profile (NULL: the built-in) to BPF. features: strv. */
-int seccomp_compile(const char *json, size_t len, char *const *features, char *const *cap_drop,
-		    struct seccomp_prog *ret, struct vps_err *err);
+void filter_done(struct filter_prog *p);
 /* The program for a spec, by the cache below root (NULL: no cache). len 0: unconfined. instance_dir: where
  * SPEC_SECCOMP_FILE lies; may be -1 without one. */
-int seccomp_for(const struct vps_spec *s, const char *root, int instance_dir, struct seccomp_prog *ret,
+int filter_for(const struct vps_spec *s, const char *root, int instance_dir, struct filter_prog *ret,
 		struct vps_err *err);
 /* Put it on this process; needs CAP_SYS_ADMIN in the user namespace. */
-int seccomp_load(const struct seccomp_prog *p, struct vps_err *err);
-const char *seccomp_builtin(size_t *len);
+int filter_load(const struct filter_prog *p, struct vps_err *err);
 
 /* ---- payload.c: the last steps before execve, of init and of exec ---------------------------------- */
 
@@ -226,7 +222,7 @@ struct payload {
 	char **env; /* complete; strv, owned */
 	struct vps_user user;
 	char *path; /* owned: what is executed */
-	const struct seccomp_prog *seccomp;
+	const struct filter_prog *seccomp;
 	int exe;    /* memfd of vps-init, or -1 */
 	bool tty;   /* fd 0 becomes the controlling terminal */
 	bool under_init;

@@ -81,7 +81,7 @@ static int set_stdio(const struct vps_exec *x, int slave, struct vps_err *err)
 }
 
 static int prepare(const struct vps_spec *s, const struct vps_exec *x,
-		   const struct seccomp_prog *seccomp, int up, struct payload *p, int *ret_status,
+		   const struct filter_prog *seccomp, int up, struct payload *p, int *ret_status,
 		   struct vps_err *err)
 {
 	int master = -1, slave = -1, r = 0;
@@ -112,7 +112,7 @@ static int prepare(const struct vps_spec *s, const struct vps_exec *x,
 }
 
 static _Noreturn void become(const struct vps_spec *s, const struct vps_exec *x,
-			     const struct seccomp_prog *seccomp, int up)
+			     const struct filter_prog *seccomp, int up)
 {
 	struct box_msg m = {.type = BOX_FAILED, .result = 126};
 	struct payload p = {0};
@@ -164,12 +164,12 @@ int container_exec(const struct vps_spec *s, const struct vps_conf *conf, int in
 		   struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
 		   struct vps_exec_handle *ret, struct vps_err *err)
 {
-	auto_done(seccomp_prog_done) struct seccomp_prog seccomp = {0};
+	auto_done(filter_done) struct filter_prog seccomp = {0};
 	int up[2] = {-1, -1}, pty = -1;
 	pid_t pid = 0;
 	int r = refuse_terminals(x, err);
 	if (r >= 0)
-		r = seccomp_for(s, conf ? conf->root : NULL, instance_dir, &seccomp, err);
+		r = filter_for(s, conf ? conf->root : NULL, instance_dir, &seccomp, err);
 	if (r >= 0)
 		r = join_fork(cg, init, up, &pid, err);
 	if (r >= 0 && pid == 0)

@@ -155,7 +155,7 @@ static int hand_stdio(const struct payload *p, bool pty)
 	return 0;
 }
 
-static int payload_of(struct box *b, const struct seccomp_prog *seccomp, struct payload *p,
+static int payload_of(struct box *b, const struct filter_prog *seccomp, struct payload *p,
 		      struct vps_err *err)
 {
 	const struct vps_run *run = b->run;

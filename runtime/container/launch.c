@@ -262,9 +262,9 @@ static int fill_launched(struct box *b, struct birth *birth, struct vps_launched
 int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
 {
 	auto_done(box_done) struct box b = BOX_INIT(run);
-	auto_done(seccomp_prog_done) struct seccomp_prog seccomp = {0};
+	auto_done(filter_done) struct filter_prog seccomp = {0};
 	struct birth birth = {.console = -1};
-	int r = seccomp_for(run->spec, run->conf ? run->conf->root : NULL, run->instance_dir,
+	int r = filter_for(run->spec, run->conf ? run->conf->root : NULL, run->instance_dir,
 			    &seccomp, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "seccomp");

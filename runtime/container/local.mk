@@ -12,6 +12,18 @@ libruntime_a_SOURCES += \
 	runtime/container/outside.c \
 	runtime/container/payload.c \
 	runtime/container/rootfs.c \
-	runtime/container/seccomp.c \
+	runtime/container/seccomp.c runtime/container/seccomp.h \
+	runtime/container/seccomp_cache.c \
 	runtime/container/user.c \
 	runtime/container/userns.c
+
+# The built-in seccomp profile as a C string.
+
+dist_pkgdata_DATA = runtime/container/seccomp-default.json
+BUILT_SOURCES += runtime/container/seccomp-default.inc
+CLEANFILES += runtime/container/seccomp-default.inc
+runtime/container/seccomp-default.inc: runtime/container/seccomp-default.json
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && \
+	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' \
+		$(srcdir)/runtime/container/seccomp-default.json > $@.tmp && mv $@.tmp $@
+runtime/container/seccomp_cache.o: runtime/container/seccomp-default.inc

@@ -262,7 +262,7 @@ int payload_drop(struct payload *p, struct vps_err *err)
 	if (r >= 0 && prctl(PR_SET_DUMPABLE, 0) < 0)
 		r = vps_err_sys(err, -errno, "become undumpable");
 	if (r >= 0 && p->seccomp && p->seccomp->len)
-		r = seccomp_load(p->seccomp, err);
+		r = filter_load(p->seccomp, err);
 	if (r >= 0)
 		r = caps_finish(p->user.uid, s->cap_add, s->cap_drop, err);
 	return r;
