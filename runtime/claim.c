@@ -115,6 +115,7 @@ int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_loc
 	store = lock_take(h->root_fd, "store.lock", true, h->lock_timeout_ms);
 	if (store < 0)
 		return vps_err_sys(err, store, "lock of the store");
+	fs_remove_temps(h->root_fd, "."); /* of `next`, which is written under this lock */
 	return claim_next(h, verb, l, err);
 }
 
@@ -142,17 +143,19 @@ static bool name_is_stale(struct vps_host *h, unsigned id, const char *name)
 
 	spec_init(&s);
 	r = store_read_spec_of(h, id, &s, NULL);
-	if (r == 0 && str_eq(s.name, name))
-		return false;
-	if (r == 0) { /* a rename may be under way */
-		autoclose int dir = store_dir(h, id);
-		autoclose int lock = dir < 0 ? -1 : lock_take(dir, "lock", true, LOCK_TRY);
-		return lock >= 0;
+	if (r == -ENOENT) { /* gone, or a create under way: then it is locked */
+		r = store_scrap_id(h, id, NULL);
+		if (r < 0)
+			return false;
+		r = store_read_spec_of(h, id, &s, NULL);
+		return r == -ENOENT;
 	}
-	if (r != -ENOENT)
+	if (r < 0 || str_eq(s.name, name))
 		return false;
-	store_scrap_id(h, id, NULL);
-	return name_target(h, name) == 0;
+	/* a rename may be under way */
+	autoclose int dir = store_dir(h, id);
+	autoclose int lock = dir < 0 ? -1 : lock_take(dir, "lock", true, LOCK_TRY);
+	return lock >= 0;
 }
 
 int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err *err)

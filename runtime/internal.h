@@ -160,6 +160,8 @@ int rebuild_finish(struct vps_locked *l, struct vps_err *err);
 #define LEASING_FILE "leasing" /* a set was killed while it took leases: some may be in no definition */
 /* Complete a set that was killed. */
 int set_finish(struct vps_locked *l, struct vps_err *err);
+/* Let go of the name that a killed rename left. */
+int rename_finish(struct vps_locked *l, struct vps_err *err);
 /* Addresses and ports: lease.c. was (may be NULL): what is leased already and stays until given back. */
 int lease_default_ips(struct vps_host *h, struct vps_spec *s);
 int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *now, struct vps_err *err);

@@ -157,11 +157,54 @@ int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts 
 	return r < 0 ? vps_err_wrap(err, r, "restart %s", l.spec.name) : 0;
 }
 
+/* ---- rename ----------------------------------------------------------------------- */
+
 /*
- * The new name is claimed, then spec.json says it (the commit point), then the old one is let go. A
- * kill leaves a claim that leads to a VPS of another name: vps_lock and claim_name know it for
- * stale.
+ * A note of both names, the new one is claimed, spec.json says it (the commit point), the old one
+ * is let go, the note goes. After a kill the note tells the next one who locks the VPS which claim
+ * is too many.
  */
+#define RENAME_NOTE "renaming"
+
+int rename_finish(struct vps_locked *l, struct vps_err *err)
+{
+	char buf[2 * SPEC_NAME_MAX + 8], *name;
+	ssize_t n = fs_read_buf(l->dir, RENAME_NOTE, buf, sizeof(buf));
+	char *rest = buf;
+
+	if (n == -ENOENT)
+		return 0;
+	while (n > 0 && (name = strsep(&rest, " ")))
+		if (!str_eq(name, l->spec.name) && spec_name_check(name, NULL) == 0)
+			release_name(l->h, l->id, name);
+	if (unlinkat(l->dir, RENAME_NOTE, 0) < 0)
+		return vps_err_sys(err, -errno, "rename");
+	return 0;
+}
+
+static int rename_locked(struct vps_locked *l, const char *name, struct vps_err *err)
+{
+	autofree char *note = str_fmt("%s %s", l->spec.name, name);
+	auto_done(spec_done) struct vps_spec s;
+	int r;
+
+	spec_init(&s);
+	r = note ? fs_write_atomic(l->dir, RENAME_NOTE, note, strlen(note), 0600) : -ENOMEM;
+	r = r ?: spec_copy(&s, &l->spec);
+	r = r ?: str_set(&s.name, name);
+	if (r < 0)
+		return vps_err_sys(err, r, "rename");
+	r = claim_name(l->h, l->id, name, err);
+	r = r ?: store_write_spec(l->dir, &s, err);
+	if (r == 0)
+		str_set(&l->spec.name, name);
+	if (r != -VPS_EEXISTS)
+		rename_finish(l, NULL);
+	else
+		unlinkat(l->dir, RENAME_NOTE, 0);
+	return r;
+}
+
 int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
@@ -174,18 +217,9 @@ int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps
 	if (str_eq(l.spec.name, name))
 		return 0;
 	old = strdup(l.spec.name);
-	if (!old)
-		return vps_err_sys(err, -ENOMEM, "rename");
-	r = claim_name(h, l.id, name, err);
+	r = old ? rename_locked(&l, name, err) : -ENOMEM;
 	if (r < 0)
-		return r;
-	r = str_set(&l.spec.name, name);
-	r = r < 0 ? vps_err_sys(err, r, "rename") : store_write_spec(l.dir, &l.spec, err);
-	if (r < 0) {
-		release_name(h, l.id, name);
-		return vps_err_wrap(err, r, "rename %s", old);
-	}
-	release_name(h, l.id, old);
+		return vps_err_wrap(err, r, "rename %s", l.spec.name);
 	event_add(h->run_fd, l.id, name, "rename", &(struct event_field){.key = "was", .str = old},
 		  1);
 	return 0;

@@ -141,8 +141,6 @@ int teardown(struct vps_host *h, unsigned id, struct vps_err *err)
 	r = r ?: net_detach(net, id, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "VPS %u", id);
-	/* rename's temps of a killed command; its writers hold the lock, as we do */
-	fs_remove_temps(run_dir, ".");
 	if (unlinkat(run_dir, STATE_FILE, 0) < 0 && errno != ENOENT)
 		return vps_err_sys(err, -errno, "run state of VPS %u", id);
 	return 0;
@@ -247,8 +245,11 @@ int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, st
 
 	if (ret_running)
 		*ret_running = false;
-	if (run_dir == -ENOENT)
+	if (run_dir == -ENOENT) {
+		/* No monitor writes here now, and we hold the lock: temps are of the killed. */
+		fs_remove_temps(l->dir, ".");
 		return 0;
+	}
 	if (run_dir < 0)
 		return vps_err_sys(err, run_dir, "run directory of '%s'", l->spec.name);
 	r = run_state_read(run_dir, &s);

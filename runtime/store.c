@@ -296,6 +296,8 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 	if (r == 0)
 		r = reconcile(&l, NULL, NULL, err);
 	if (r == 0)
+		r = rename_finish(&l, err);
+	if (r == 0)
 		r = set_finish(&l, err);
 	if (r == 0)
 		r = rebuild_finish(&l, err);
