@@ -103,8 +103,8 @@ static int check_numbers(const struct net_plan *p, struct vps_err *err)
 		return vps_err_set(err, VPS_EUSAGE, "mtu is 576 (with IPv6: 1280) to 65535");
 	if (p->mac[0] & 1)
 		return vps_err_set(err, VPS_EUSAGE, "a multicast MAC address cannot be a VPS's");
-	if (p->conntrack_max && p->conntrack_max < 16)
-		return vps_err_set(err, VPS_EUSAGE, "a cap on connections is at least 16");
+	if (p->conntrack_max && p->conntrack_max < 64)
+		return vps_err_set(err, VPS_EUSAGE, "a cap on connections is at least 64");
 	if (p->mode == NET_BRIDGE && p->conntrack_max)
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "the host does not track connections on a bridge: no cap possible");

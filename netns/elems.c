@@ -54,7 +54,16 @@ bool nft_elem_same(const struct nft_elem *a, const struct nft_elem *b)
 
 uint32_t nft_ct_cap(unsigned class)
 {
-	return class % 2 ? 24u << class / 2 : 16u << class / 2;
+	return class % 2 ? 96u << class / 2 : 64u << class / 2;
+}
+
+uint32_t nft_ct_parts(unsigned class)
+{
+	uint32_t parts = 1;
+
+	while (nft_ct_cap(class) > 1024 && nft_ct_cap(class) / parts > NFT_CT_PART)
+		parts *= 2;
+	return parts;
 }
 
 unsigned nft_ct_class(uint32_t max)

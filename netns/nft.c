@@ -199,6 +199,8 @@ void nft_put_set(struct net_host *h, struct nft_batch *b, enum nft_table t, enum
 		nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, d->data_len);
 	}
 	nftnl_set_set_u32(set, NFTNL_SET_FLAGS, flags);
+	if (d->counted) /* without a number the kernel takes 65,535, which guests could fill */
+		nftnl_set_set_u32(set, NFTNL_SET_DESC_SIZE, 1u << 24);
 	/* Byte order of key and data, host's, for nft(8) to print names (NFTNL_UDATA_SET_*BYTEORDER). */
 	nftnl_set_set_data(set, NFTNL_SET_USERDATA, order, sizeof(order));
 	if (d->limit) {

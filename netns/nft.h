@@ -23,7 +23,7 @@ enum nft_set {
 	SET_RATE,
 	SET_REC,    /* ifname . n, user data */
 	SET_CTCAP,  /* ifname : class of its cap on tracked connections */
-	SET_CONNS,  /* ifname . class, counted by rules; the kernel drops idle ones */
+	SET_CONNS,  /* ifname . class and part, counted by rules; the kernel drops idle ones */
 	SET_SELF,   /* ifname . ifname */
 	SET_PUB4,   /* proto . port : address . port */
 	SET_PUB6,
@@ -66,9 +66,16 @@ bool nft_elem_same(const struct nft_elem *a, const struct nft_elem *b);
  * Caps on tracked connections come in classes, 1 and 1.5 times a power of two, for lack of a better
  * object: an element with a count of its own is removed by the kernel when the count is 0, so the number
  * must stand in the rule that makes it again; and nft(8) (1.0.6) aborts when it meets a connlimit object.
+ *
+ * The kernel walks the whole list of a counter for a new connection, once a tick (some 0.4 us an entry):
+ * with 65,536 in one list a tenant could burn a CPU with 250 new connections a second. So a cap above 1,024 is
+ * split by a hash over addresses and ports into parts of at most NFT_CT_PART. Never more than the cap
+ * are tracked; a few new connections are refused from about three quarters of it on.
  */
-#define NFT_CT_CLASSES 33
+#define NFT_CT_CLASSES 29
+#define NFT_CT_PART    96
 uint32_t nft_ct_cap(unsigned class);   /* connections */
+uint32_t nft_ct_parts(unsigned class); /* a power of two */
 unsigned nft_ct_class(uint32_t max);   /* the largest that is not above max */
 
 /* The elements of a guest. 0 or -ENOMEM. Pure. */

@@ -147,29 +147,30 @@ static void ip6_chain(struct rb *rb)
 	drop(rb, "header chain is broken");
 }
 
-static void track_rule(struct rb *rb, const char *chain, enum nft_meta_keys ifname, unsigned class)
+/* Ports come from the tracker: a packet may have no header to read them from, and must count too. */
+static void track_rule(struct rb *rb, const char *chain, enum nft_meta_keys ifname, unsigned class,
+		       bool v4)
 {
+	unsigned words = v4 ? 2 : 8;
+
 	rb_rule(rb, chain);
 	rb_meta(rb, ifname, 0);
 	rb_map(rb, SET_CTCAP, 4);
 	rb_eq32(rb, 4, class);
-	rb_value32(rb, 4, class);
-	rb_count_over(rb, SET_CONNS, nft_ct_cap(class));
+	rb_payload(rb, NH, v4 ? 12 : 8, words * 4, 5);
+	rb_ct_port(rb, false, 5 + words);
+	rb_ct_port(rb, true, 6 + words);
+	rb_hash(rb, 5, words * 4 + 8, nft_ct_parts(class), class << 16, 4);
+	rb_count_over(rb, SET_CONNS, nft_ct_cap(class) / nft_ct_parts(class));
 	drop(rb, "over its tracked connections");
 }
 
 /* The default class comes first, and most guests are done there. */
-static void track_chain(struct rb *rb, const char *base, const char *chain, enum nft_meta_keys ifname)
+static void caps_chain(struct rb *rb, const char *chain, enum nft_meta_keys ifname, bool v4)
 {
 	unsigned common = nft_ct_class(NET_CONNTRACK_DEFAULT);
 
-	rb_rule(rb, base);
-	rb_ct_new(rb);
-	rb_meta(rb, ifname, 0);
-	rb_in(rb, SET_GUESTS);
-	go(rb, chain);
-
-	track_rule(rb, chain, ifname, common);
+	track_rule(rb, chain, ifname, common, v4);
 	rb_rule(rb, chain);
 	rb_meta(rb, ifname, 0);
 	rb_map(rb, SET_CTCAP, 4);
@@ -178,7 +179,21 @@ static void track_chain(struct rb *rb, const char *base, const char *chain, enum
 	rb_end(rb, NULL);
 	for (unsigned i = 0; i < NFT_CT_CLASSES; i++)
 		if (i != common)
-			track_rule(rb, chain, ifname, i);
+			track_rule(rb, chain, ifname, i, v4);
+}
+
+static void track_chain(struct rb *rb, const char *base, enum nft_meta_keys ifname, const char *caps4,
+			const char *caps6)
+{
+	for (int v6 = 0; v6 < 2; v6++) {
+		rb_rule(rb, base);
+		rb_ct_new(rb);
+		rb_nfproto(rb, v6 ? NFPROTO_IPV6 : NFPROTO_IPV4);
+		rb_meta(rb, ifname, 0);
+		rb_in(rb, SET_GUESTS);
+		go(rb, v6 ? caps6 : caps4);
+		caps_chain(rb, v6 ? caps6 : caps4, ifname, !v6);
+	}
 }
 
 static void dnat_rule(struct rb *rb, const char *chain, bool v4, bool with_addr)
@@ -270,7 +285,7 @@ void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules
 {
 	struct rb rb = {.h = h, .b = b, .t = NFT_T_INET};
 	static const char *const plain[] = {"guest", "source", "v4", "v6", "publish4", "publish6",
-					    "caps_out", "caps_in"};
+					    "caps4_out", "caps4_in", "caps6_out", "caps6_in"};
 
 	rb_sets(&rb);
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
@@ -286,8 +301,8 @@ void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules
 	ip6_chain(&rb);
 	source_chains(&rb);
 	/* Both directions count for the guest: what it opens, and what is opened to it. */
-	track_chain(&rb, "track_out", "caps_out", NFT_META_IIFNAME);
-	track_chain(&rb, "track_in", "caps_in", NFT_META_OIFNAME);
+	track_chain(&rb, "track_out", NFT_META_IIFNAME, "caps4_out", "caps6_out");
+	track_chain(&rb, "track_in", NFT_META_OIFNAME, "caps4_in", "caps6_in");
 	publish_chains(&rb);
 	snat_chain(&rb);
 	*ret_rules = rb.n;

@@ -9,6 +9,7 @@
 #include <libnftnl/udata.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 
@@ -202,13 +203,26 @@ void rb_map(struct rb *rb, enum nft_set s, unsigned dreg)
 	set32(lookup(rb, s), NFTNL_EXPR_LOOKUP_DREG, R(dreg));
 }
 
-/* nft(8) can list a key only from registers whose length it knows; of a map's result it does not. */
-void rb_value32(struct rb *rb, unsigned reg, uint32_t v)
+void rb_hash(struct rb *rb, unsigned sreg, size_t len, uint32_t mod, uint32_t offset, unsigned reg)
 {
-	struct nftnl_expr *e = expr(rb, "immediate");
+	struct nftnl_expr *e = expr(rb, "hash");
 
-	set32(e, NFTNL_EXPR_IMM_DREG, R(reg));
-	set_data(e, NFTNL_EXPR_IMM_DATA, &v, sizeof(v));
+	set32(e, NFTNL_EXPR_HASH_SREG, R(sreg));
+	set32(e, NFTNL_EXPR_HASH_DREG, R(reg));
+	set32(e, NFTNL_EXPR_HASH_LEN, (uint32_t)len);
+	set32(e, NFTNL_EXPR_HASH_MODULUS, mod);
+	set32(e, NFTNL_EXPR_HASH_OFFSET, offset);
+	set32(e, NFTNL_EXPR_HASH_TYPE, NFT_HASH_JENKINS); /* the kernel picks a seed */
+}
+
+void rb_ct_port(struct rb *rb, bool dst, unsigned reg)
+{
+	struct nftnl_expr *e = expr(rb, "ct");
+
+	set32(e, NFTNL_EXPR_CT_KEY, dst ? NFT_CT_PROTO_DST : NFT_CT_PROTO_SRC);
+	if (e)
+		nftnl_expr_set_u8(e, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
+	set32(e, NFTNL_EXPR_CT_DREG, R(reg));
 }
 
 void rb_count_over(struct rb *rb, enum nft_set s, uint32_t max)

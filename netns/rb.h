@@ -42,7 +42,9 @@ void rb_eq32(struct rb *rb, unsigned reg, uint32_t v); /* host order both */
 void rb_in(struct rb *rb, enum nft_set s);	       /* key from register 0 on is in the set */
 void rb_not_in(struct rb *rb, enum nft_set s);
 void rb_map(struct rb *rb, enum nft_set s, unsigned dreg);
-void rb_value32(struct rb *rb, unsigned reg, uint32_t v);
+/* reg = hash of len bytes from register sreg on, modulo mod, plus offset */
+void rb_hash(struct rb *rb, unsigned sreg, size_t len, uint32_t mod, uint32_t offset, unsigned reg);
+void rb_ct_port(struct rb *rb, bool dst, unsigned reg); /* of the first packet's direction */
 /* Count this connection under the key from register 0 on; matches when there are more than max. */
 void rb_count_over(struct rb *rb, enum nft_set s, uint32_t max);
 void rb_ct_new(struct rb *rb);

@@ -199,13 +199,16 @@ static void test_elements(void **state)
 static void test_connection_classes(void **state)
 {
 	assert_int_equal(nft_ct_cap(nft_ct_class(65536)), 65536);
-	assert_int_equal(nft_ct_cap(nft_ct_class(16)), 16);
+	assert_int_equal(nft_ct_cap(nft_ct_class(64)), 64);
 	assert_int_equal(nft_ct_cap(nft_ct_class(1000)), 768);
 	assert_int_equal(nft_ct_cap(nft_ct_class(UINT32_MAX)), 1048576);
-	for (uint32_t n = 16; n < 3000000; n += 97) {
+	for (uint32_t n = 64; n < 3000000; n += 97) {
 		uint32_t cap = nft_ct_cap(nft_ct_class(n));
 
-		assert_true(cap <= n);
+		uint32_t parts = nft_ct_parts(nft_ct_class(n));
+
+		assert_true(cap <= n && cap % parts == 0 &&
+			    (cap <= 1024 ? parts == 1 : cap / parts <= NFT_CT_PART));
 		assert_true(cap >= 1048576 || cap * 3 / 2 > n);
 	}
 }
