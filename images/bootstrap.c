@@ -90,11 +90,15 @@ static const char *dpkg_arch(const char *oci)
 
 static int make_argv(const struct img_bootstrap_opts *b, const char *arch, int log, char ***ret)
 {
+	/* In namespaces of its own, mounts and processes die with us, however we do: killed alone,
+	 * mmdebstrap would leave apt and dpkg at work. */
+	static const char *const head[] = {"unshare", "--mount", "--pid", "--fork", "--kill-child",
+					   "--", "mmdebstrap", "--format=tar"};
 	auto_strv v = NULL;
-	int r = strv_add(&v, "mmdebstrap");
+	int r = 0;
 
-	if (r == 0)
-		r = strv_add(&v, "--format=tar");
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(head); i++)
+		r = strv_add(&v, head[i]);
 	if (r == 0)
 		r = strv_addf(&v, "--logfile=/proc/%d/fd/%d", (int)getpid(), log);
 	if (r == 0)

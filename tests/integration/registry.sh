@@ -312,7 +312,7 @@ t_killed_pull_leaves_nothing_to_the_next() {
 	local i
 	for i in 0.05 0.15 0.3 0.5 0.8; do
 		rules "slow 9 $big_layer 20000000"
-		pull localhost:$px/test/img:v1 >/dev/null 2>&1 &
+		"$tool" "$root" localhost:$px/test/img:v1 ca "$ca" >/dev/null 2>&1 & # not a subshell's pid
 		local p=$!
 		sleep $i
 		kill -KILL $p 2>/dev/null || true

@@ -553,7 +553,7 @@ static void test_race(void **state)
 {
 	struct test_dir *t = *state;
 	pid_t pids[STARTERS];
-	char name[16];
+	char name[32];
 
 	for (int i = 0; i < STARTERS; i++) {
 		pids[i] = fork();
