@@ -5,11 +5,14 @@
  */
 #include "netns/attach.h"
 
+#include <fcntl.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 /* include/net/netfilter/nf_internals.h, in use by conntrack(8): match only the source address. */
 #define FILTER_IP_SRC 1u
@@ -18,12 +21,14 @@
 #define TUPLE_MAX 128
 
 struct entry {
+	uint8_t family;
 	uint8_t orig[TUPLE_MAX];
 	uint16_t len;
 };
 
 struct found {
 	const struct net_addr *a;
+	size_t n_a;
 	struct entry *e;
 	size_t n, cap;
 };
@@ -43,12 +48,17 @@ static int read_entry(const struct nlmsghdr *m, void *arg)
 	struct found *f = arg;
 	const struct nlattr *orig = nl_find(m, hdr, CTA_TUPLE_ORIG);
 
-	/* A kernel without the filter (before 5.8) tells of all. */
-	if (!orig || nl_len(orig) > TUPLE_MAX ||
-	    (!tuple_from(orig, f->a) && !tuple_from(nl_find(m, hdr, CTA_TUPLE_REPLY), f->a)))
+	const struct nlattr *reply = nl_find(m, hdr, CTA_TUPLE_REPLY);
+	bool ours = false;
+
+	/* Without a filter, or a kernel that knows it (5.8), all are told of. */
+	for (size_t i = 0; i < f->n_a && !ours; i++)
+		ours = tuple_from(orig, &f->a[i]) || tuple_from(reply, &f->a[i]);
+	if (!ours || nl_len(orig) > TUPLE_MAX)
 		return 0;
 	if (mem_grow(f->e, f->n, f->cap) < 0)
 		return -ENOMEM;
+	f->e[f->n].family = ((const struct nfgenmsg *)(m + 1))->nfgen_family;
 	f->e[f->n].len = (uint16_t)nl_len(orig);
 	memcpy(f->e[f->n++].orig, nl_data(orig), nl_len(orig));
 	return 0;
@@ -61,8 +71,13 @@ static struct nlmsghdr *query(struct net_host *h, uint16_t type, int family, uin
 	return nl_begin(&h->nft, (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, &g, sizeof(g));
 }
 
-/* Entries whose original (or reply) source is a. */
-static void list(struct net_host *h, struct found *f, bool reply)
+static void list_all(struct net_host *h, struct found *f)
+{
+	nl_talk(&h->nft, query(h, IPCTNL_MSG_CT_GET, AF_UNSPEC, NLM_F_DUMP), read_entry, f);
+}
+
+/* Entries whose original (or reply) source is the address: the kernel looks through all, but tells of few. */
+static void list_filtered(struct net_host *h, struct found *f, bool reply)
 {
 	struct nlmsghdr *m = query(h, IPCTNL_MSG_CT_GET, f->a->family, NLM_F_DUMP);
 	struct nlattr *t = nl_nest(m, (reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG) | NLA_F_NESTED);
@@ -81,19 +96,51 @@ static void list(struct net_host *h, struct found *f, bool reply)
 	nl_talk(&h->nft, m, read_entry, f);
 }
 
+static void forget(struct net_host *h, struct found *f)
+{
+	for (size_t k = 0; k < f->n; k++) {
+		struct nlmsghdr *m = query(h, IPCTNL_MSG_CT_DELETE, f->e[k].family, 0);
+
+		nl_put(m, CTA_TUPLE_ORIG | NLA_F_NESTED, f->e[k].orig, f->e[k].len);
+		nl_talk(&h->nft, m, NULL, NULL); /* ENOENT: it ended by itself */
+	}
+	free(f->e);
+}
+
+static uint64_t tracked_now(void)
+{
+	char buf[32];
+	uint64_t n;
+
+	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_count", buf,
+			sizeof(buf)) < 0 ||
+	    parse_u64(buf, UINT64_MAX, &n) < 0)
+		return UINT64_MAX;
+	return n;
+}
+
+/* Each dump walks the kernel's whole table (10 ms with 262,144 buckets): one for all addresses when it
+ * does not tell of too many. */
+#define FEW 20000
+
 void track_forget(struct net_host *h, const struct net_addr *addrs, size_t n)
 {
+	uint64_t count = n ? tracked_now() : 0;
+
+	if (count == 0)
+		return;
+	if (count <= FEW) {
+		struct found f = {.a = addrs, .n_a = n};
+
+		list_all(h, &f);
+		forget(h, &f);
+		return;
+	}
 	for (size_t i = 0; i < n; i++) {
-		struct found f = {.a = &addrs[i]};
+		struct found f = {.a = &addrs[i], .n_a = 1};
 
-		list(h, &f, false);
-		list(h, &f, true);
-		for (size_t k = 0; k < f.n; k++) {
-			struct nlmsghdr *m = query(h, IPCTNL_MSG_CT_DELETE, f.a->family, 0);
-
-			nl_put(m, CTA_TUPLE_ORIG | NLA_F_NESTED, f.e[k].orig, f.e[k].len);
-			nl_talk(&h->nft, m, NULL, NULL); /* ENOENT: it ended by itself */
-		}
-		free(f.e);
+		list_filtered(h, &f, false);
+		list_filtered(h, &f, true);
+		forget(h, &f);
 	}
 }
