@@ -12,6 +12,7 @@ libimages_a_SOURCES += \
 	images/blob.c \
 	images/config.c \
 	images/layer.c \
+	images/layer_make.c \
 	images/manifest.c \
 	images/place.c images/place.h \
 	images/place_path.c \
