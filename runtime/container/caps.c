@@ -22,7 +22,8 @@ static int cap_number(const char *name)
 	const char *prefix = strncasecmp(name, "cap_", 4) == 0 ? "" : "cap_";
 	for (const char *s = prefix; *s; s++)
 		full[n++] = *s;
-	for (; *name && n < sizeof(full) - 1; name++)
+	/* libcap takes the first of a list */
+	for (; *name && *name != ',' && n < sizeof(full) - 1; name++)
 		full[n++] = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
 	full[n] = 0;
 	return *name || cap_from_name(full, &v) < 0 ? -EINVAL : v;

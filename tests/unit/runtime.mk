@@ -42,4 +42,27 @@ tests_unit_runtime_tar_test_LDADD = $(runtime_libs)
 unit_programs += tests/unit/runtime_guestconf_test
 tests_unit_runtime_guestconf_test_SOURCES = tests/unit/runtime_guestconf.c tests/unit/base_util.h
 tests_unit_runtime_guestconf_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_runtime_guestconf_test_LDADD = libruntime.a libnetns.a $(base_libs) $(MNL_LIBS) $(NFTNL_LIBS) $(UNIT_LIBS)
+tests_unit_runtime_guestconf_test_LDADD = $(runtime_libs)
+
+# lxcfs
+unit_programs += tests/unit/runtime_lxcfs_test
+tests_unit_runtime_lxcfs_test_SOURCES = tests/unit/runtime_lxcfs.c tests/unit/base_util.h
+tests_unit_runtime_lxcfs_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_lxcfs_test_LDADD = $(runtime_libs)
+
+# the container driver
+unit_programs += tests/unit/runtime_mounts_plan_test tests/unit/runtime_user_test \
+	tests/unit/runtime_seccomp_test tests/unit/runtime_caps_test
+EXTRA_DIST += tests/unit/runtime_seccomp.golden
+tests_unit_runtime_mounts_plan_test_SOURCES = tests/unit/runtime_mounts_plan.c tests/unit/base_util.h
+tests_unit_runtime_mounts_plan_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_mounts_plan_test_LDADD = $(runtime_libs)
+tests_unit_runtime_user_test_SOURCES = tests/unit/runtime_user.c tests/unit/base_util.h
+tests_unit_runtime_user_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_user_test_LDADD = $(runtime_libs)
+tests_unit_runtime_seccomp_test_SOURCES = tests/unit/runtime_seccomp.c tests/unit/base_util.h
+tests_unit_runtime_seccomp_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_seccomp_test_LDADD = $(runtime_libs)
+tests_unit_runtime_caps_test_SOURCES = tests/unit/runtime_caps.c tests/unit/base_util.h
+tests_unit_runtime_caps_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_caps_test_LDADD = $(runtime_libs)
