@@ -60,7 +60,7 @@ struct cli_verb {
 	const char *text;  /* more, for help VERB; NULL */
 	const struct cli_opt *opts; /* ended by a NULL name; may be NULL */
 	bool spec_opts;	   /* takes the options of spec_options() */
-	int stop_after;	   /* > 0: everything after that many arguments is the command's own */
+	int stop_after;	   /* > 0: everything after that many arguments is the command's own; -1: after "--" */
 	int min_args, max_args; /* -1: any number */
 	enum cli_complete complete;
 	const struct cli_verb *sub; /* "image", "host": verbs below, ended by a NULL name */
