@@ -44,7 +44,7 @@ libruntime_a_SOURCES += \
 	runtime/guestconf_net.c \
 	runtime/guestconf_probe.c \
 	runtime/keeper.c runtime/keeper.h \
-	runtime/lxcfs_pid.c runtime/lxcfs.h runtime/lxcfs_impl.h \
+	runtime/lxcfs.c runtime/lxcfs_pid.c runtime/lxcfs.h runtime/lxcfs_impl.h \
 	runtime/monitor.c runtime/monitor.h \
 	runtime/monitor_args.c runtime/monitor_args.h \
 	runtime/monitor_files.c runtime/monitor_files.h \

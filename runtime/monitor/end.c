@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "runtime/monitor/impl.h"
 #include "runtime/monitor_files.h"
@@ -146,12 +148,40 @@ static void ended_unseen(struct monitor *m)
 	record(m);
 }
 
-/* An adopter is not init's parent: the exit status is told by the pidfd, from Linux 6.15 on, once
- * the parent has reaped it (then the pidfd hangs up). Before 6.15 nobody can know it. */
+/* While init is a zombie, proc(5) tells its wait status: field 52 of stat. */
+static int zombie_status(const struct proc_ident *id, int *ret)
+{
+	char path[32], text[1024], *p;
+	unsigned long long start = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", id->pid);
+	if (fs_read_buf(AT_FDCWD, path, text, sizeof(text)) < 0)
+		return -ESRCH;
+	/* The command may hold anything; behind its last ')' each field follows one space. */
+	p = strrchr(text, ')');
+	for (int field = 3; p && (p = strchr(p, ' ')); field++) {
+		p++;
+		if (field == 3 && *p != 'Z')
+			return -ESRCH;
+		if (field == 22 && (sscanf(p, "%llu", &start) != 1 || start != id->start_time))
+			return -ESRCH;
+		if (field == 52)
+			return sscanf(p, "%d", ret) == 1 ? 0 : -ESRCH;
+	}
+	return -ESRCH;
+}
+
+/* An adopter is not init's parent. It sees the zombie if it is faster than the parent; after that, from
+ * Linux 6.15 on, the pidfd tells (it hangs up when init has been reaped). Else nobody can know. */
 static void ended_elsewhere(struct monitor *m, bool last_try)
 {
 	struct pidfd_exit_info info = {.mask = PIDFD_INFO_WANT_EXIT};
+	int status;
 
+	if (zombie_status(&m->a.init, &status) == 0) {
+		ended(m, status);
+		return;
+	}
 	if (ioctl(m->a.pidfd, PIDFD_ASK_INFO, &info) == 0) {
 		if (info.mask & PIDFD_INFO_WANT_EXIT) {
 			ended(m, info.exit_code);

@@ -67,8 +67,6 @@ static void test_kill_and_adopt(void **state)
 	autoclose int fd = attach(f, false);
 
 	assert_int_equal(ctl_send(fd, CTL_INPUT, "bye\n", 4), 0);
-	assert_true(expect(fd, "got bye"));
-	usleep(50000);
 	assert_int_equal(waitpid(f->init, NULL, 0), f->init); /* as PID 1 of the host does */
 	fix_wait_monitor(f);
 	if (kernel_tells()) {
@@ -76,12 +74,28 @@ static void test_kill_and_adopt(void **state)
 		assert_int_equal(cause, MONITOR_EXITED);
 	} else {
 		print_message("the kernel does not tell exit codes by pidfd (before 6.15)\n");
-		assert_int_equal(exit_code_of(f, &cause), -1);
-		assert_int_equal(cause, MONITOR_LOST);
+		assert_true(exit_code_of(f, &cause) == -1 || exit_code_of(f, &cause) == 9);
 	}
 	assert_false(file_has(f->inst, "console.log", "HUP"));
 	assert_true(file_has(f->inst, "console.log", "got one"));
 	assert_true(file_has(f->inst, "console.log", "got three"));
+}
+
+/* The zombie tells, too: with kernels that know no better, if the monitor is faster than PID 1. */
+static void test_code_of_a_zombie(void **state)
+{
+	struct fix *f = *state;
+
+	fix_start(f, true, SHELL_LOOP);
+	fix_kill_monitor(f);
+	fix_adopt(f);
+
+	autoclose int fd = attach(f, false);
+
+	assert_int_equal(ctl_send(fd, CTL_INPUT, "bye\n", 4), 0);
+	assert_int_equal(read_exit(fd, NULL, NULL), 9); /* nobody has reaped it */
+	fix_wait_monitor(f);
+	assert_int_equal(waitpid(f->init, NULL, 0), f->init);
 }
 
 static void test_adopt_pipes(void **state)
@@ -99,7 +113,9 @@ static void test_adopt_pipes(void **state)
 
 	assert_int_equal(ctl_send(fd, CTL_INPUT, NULL, 0), 0); /* the keeper does not keep stdin open */
 	assert_int_equal(waitpid(f->init, NULL, 0), f->init);
-	assert_int_equal(read_exit(fd, NULL, NULL), kernel_tells() ? 3 : -1);
+	int code = read_exit(fd, NULL, NULL);
+
+	assert_true(code == 3 || (code == -1 && !kernel_tells()));
 	fix_wait_monitor(f);
 }
 
@@ -264,6 +280,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		monitor_test(test_kill_and_adopt),
+		monitor_test(test_code_of_a_zombie),
 		monitor_test(test_adopt_pipes),
 		monitor_test(test_state_is_inherited),
 		monitor_test(test_killed_keeper_comes_back),
