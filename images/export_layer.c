@@ -188,18 +188,10 @@ static int write_marker(struct out *o, struct archive_entry *e, const char *dir,
 static int write_file(struct out *o, struct archive_entry *e, int dir, const char *name,
 		      const struct stat *st)
 {
+	int r;
 	autoclose int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return fail_path(o, -errno);
-	const char *first = NULL;
-	int r = st->st_nlink > 1 ? link_first(o, st->st_ino, &first) : 0;
-	if (r < 0)
-		return fail_path(o, r);
-	if (first) {
-		archive_entry_set_hardlink(e, first);
-		archive_entry_set_size(e, 0);
-		return archive_write_header(o->a, e) == ARCHIVE_OK ? 0 : fail(o, "link");
-	}
 	archive_entry_set_size(e, st->st_size);
 	if ((r = add_xattrs(o, e, fd)) < 0)
 		return fail_path(o, r);
@@ -229,9 +221,18 @@ static int write_leaf(struct out *o, struct archive_entry *e, int dir, const cha
 		autofree char *wh = str_fmt("%s%s", WH_PREFIX, name);
 		return wh ? write_marker(o, e, parent, wh) : -ENOMEM;
 	}
+	const char *first = NULL;
+	int r = st->st_nlink > 1 ? link_first(o, st->st_ino, &first) : 0;
+	if (r < 0)
+		return fail_path(o, r);
 	archive_entry_clear(e);
 	archive_entry_copy_pathname(e, o->path);
 	set_stat(e, st);
+	if (first) {
+		archive_entry_set_hardlink(e, first);
+		archive_entry_set_size(e, 0);
+		return archive_write_header(o->a, e) < ARCHIVE_WARN ? fail(o, "link") : 0;
+	}
 	if (S_ISREG(st->st_mode))
 		return write_file(o, e, dir, name, st);
 	if (S_ISLNK(st->st_mode))

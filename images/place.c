@@ -329,6 +329,8 @@ static int add_whiteout(struct place *p, const struct place_item *it, struct vps
 
 	/* A whiteout speaks of the layers below only (OCI layer.md). */
 	char path[2 * PATH_MAX];
+	if (!p->n_lower || place_cut_off(p, p->dir_real))
+		return 0;
 	snprintf(path, sizeof(path), "%s%s%s", p->dir_real, p->dir_real[0] ? "/" : "", victim);
 	autoclose int below = place_lower(p, path);
 	if (below == -ENOENT)
@@ -336,8 +338,12 @@ static int add_whiteout(struct place *p, const struct place_item *it, struct vps
 	if (below < 0)
 		return place_sys(p->path, below, err, "look below");
 	p->dirty = true;
-	if (mknodat(p->dir, victim, S_IFCHR, 0) == 0)
+	if (mknodat(p->dir, victim, S_IFCHR, 0) == 0) {
+		/* the same layer always looks the same */
+		struct timespec zero[2] = { { 0 }, { 0 } };
+		utimensat(p->dir, victim, zero, AT_SYMLINK_NOFOLLOW);
 		return 0;
+	}
 	if (errno != EEXIST)
 		return place_sys(p->path, -errno, err, "make whiteout");
 	autoclose int fd = openat(p->dir, victim, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -95,6 +95,8 @@ int place_enter(struct place *p, struct vps_err *err);
 int place_leave(struct place *p, struct vps_err *err);
 /* O_PATH fd of path in the layers below as overlayfs would show it, -ENOENT. */
 int place_lower(struct place *p, const char *path);
+/* Is dir (plain) or a parent of it opaque in this layer? */
+bool place_cut_off(struct place *p, const char *dir);
 /* openat2 below root, through plain folders only: -ELOOP at a symbolic link. */
 int place_open_plain(int root, const char *path, int flags);
 /* The root's mode and owner before the archive says otherwise. */

@@ -134,6 +134,24 @@ static int lower_one(struct place *p, int layer, const char *path, bool *stop)
 	}
 }
 
+/* A whiteout in or below an opaque folder of this layer would hide nothing, and an overlay's readdir
+ * would show it. */
+bool place_cut_off(struct place *p, const char *dir)
+{
+	for (size_t n = 0;; n += strcspn(dir + n, "/")) {
+		char part[PATH_MAX], y;
+		memcpy(part, dir, n);
+		part[n] = 0;
+		p->steps++;
+		autoclose int fd = place_open_plain(p->root, part, O_RDONLY | O_DIRECTORY);
+		if (fd >= 0 && fgetxattr(fd, XATTR_OPAQUE, &y, 1) == 1)
+			return true;
+		if (!dir[n])
+			return false;
+		n += n > 0; /* the slash */
+	}
+}
+
 int place_lower(struct place *p, const char *path)
 {
 	for (size_t i = 0; i < p->n_lower; i++) {

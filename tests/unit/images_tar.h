@@ -9,6 +9,8 @@
 #include <archive_entry.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "base/digest.h"
 #include "images/store.h"
@@ -157,6 +159,29 @@ static inline int packed_fd(const void *p, size_t n, const char *filter, const c
 
 /* ---- trees ------------------------------------------------------------------ */
 
+static inline void xattrs_add(int fd, struct strbuf *out)
+{
+	char names[4096], value[4096], hex[8193];
+	auto_strv v = NULL;
+	ssize_t n = flistxattr(fd, names, sizeof(names));
+	for (char *x = names; n > 0 && x < names + n; x += strlen(x) + 1) {
+		ssize_t len = fgetxattr(fd, x, value, sizeof(value));
+		assert_true(len >= 0);
+		assert_int_equal(strv_addf(&v, "%s=%s", x, fmt_hex(value, (size_t)len, hex)), 0);
+	}
+	size_t count = strv_len(v);
+	for (size_t i = 0; i < count; i++) {
+		size_t min = i;
+		for (size_t k = i + 1; k < count; k++)
+			if (strcmp(v[k], v[min]) < 0)
+				min = k;
+		char *t = v[i];
+		v[i] = v[min];
+		v[min] = t;
+		sb_addf(out, " %s", v[i]);
+	}
+}
+
 static inline void tree_add(int dirfd, const char *name, const char *path, bool strict,
 			    struct strbuf *out)
 {
@@ -176,6 +201,10 @@ static inline void tree_add(int dirfd, const char *name, const char *path, bool 
 		assert_true(fd >= 0);
 		assert_int_equal(digest_of_fd(fd, d, NULL), 0);
 		sb_addf(out, " %s", d);
+		if (strict)
+			xattrs_add(fd, out);
+	} else if (S_ISCHR(st.st_mode)) {
+		sb_addf(out, " dev %lu", (unsigned long)st.st_rdev);
 	}
 	sb_addc(out, '\n');
 	if (!S_ISDIR(st.st_mode))
@@ -183,6 +212,11 @@ static inline void tree_add(int dirfd, const char *name, const char *path, bool 
 	autoclose int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	auto_strv names = NULL;
 	assert_true(fd >= 0);
+	if (strict) {
+		out->len--; /* the newline */
+		xattrs_add(fd, out);
+		sb_addc(out, '\n');
+	}
 	assert_int_equal(fs_list(fd, ".", &names), 0);
 	for (size_t i = 0; i + 1 < strv_len(names); i++)
 		for (size_t k = i + 1; names[k]; k++)
@@ -197,7 +231,7 @@ static inline void tree_add(int dirfd, const char *name, const char *path, bool 
 	}
 }
 
-/* Every name with type, mode, content; strict: owners, times, link counts too. */
+/* Every name with type, mode, content; strict: owners, times, link counts, xattrs too. */
 static inline char *tree_text(int dirfd, const char *path, bool strict)
 {
 	auto_strbuf sb = STRBUF_INIT;
@@ -214,6 +248,26 @@ static inline struct img_store *test_store(int dirfd, const char *name)
 	if (img_store_open(root, &s, &err) < 0)
 		fail_msg("store: %s", err.msg);
 	return s;
+}
+
+/* The failed one's message in the log. */
+#define assert_ok(call, err)                                             \
+	do {                                                             \
+		int r_ = (call);                                         \
+		if (r_ < 0)                                              \
+			fail_msg("%s: %d %s", #call, r_, (err)->msg);    \
+	} while (0)
+
+/* A layer from a tar; its diff id may be given wrong. */
+static inline int test_layer(struct img_work *w, const struct tar *t, const char *parent,
+			     const char *diff_id, struct img_layer *ret, struct vps_err *err)
+{
+	char d[DIGEST_LEN];
+	autoclose int fd = mem_fd(t->b.s, t->b.len);
+	if (!diff_id)
+		digest_of(t->b.s, t->b.len, d);
+	struct img_layer_src src = { .fd = fd, .parent = parent, .diff_id = diff_id ? diff_id : d };
+	return img_layer_from_fd(w, &src, NULL, ret, err);
 }
 
 #endif
