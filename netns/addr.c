@@ -105,13 +105,25 @@ static int read_route(const struct nlmsghdr *h, void *arg)
 	memcpy(&m, h + 1, sizeof(m));
 	l->type = m.rtm_type;
 	l->oif = (int)nl_u32(nl_find(h, sizeof(m), RTA_OIF), 0);
+
+	/* Several next hops: the first one's interface will do. */
+	const struct nlattr *multi = nl_find(h, sizeof(m), RTA_MULTIPATH);
+	struct rtnexthop hop;
+
+	if (!l->oif && nl_len(multi) >= sizeof(hop)) {
+		memcpy(&hop, nl_data(multi), sizeof(hop));
+		l->oif = hop.rtnh_ifindex;
+	}
 	return 0;
 }
 
 int route_lookup(struct nl *n, const struct net_addr *a, uint8_t *ret_type, int *ret_oif)
 {
+	/* The entry, not a ready route: for that the kernel would choose a source address, and look at
+	 * every link for one. */
 	struct rtmsg m = {.rtm_family = (uint8_t)a->family,
-			  .rtm_dst_len = (uint8_t)net_addr_bits(a)};
+			  .rtm_dst_len = (uint8_t)net_addr_bits(a),
+			  .rtm_flags = RTM_F_FIB_MATCH};
 	struct nlmsghdr *h = nl_begin(n, RTM_GETROUTE, 0, &m, sizeof(m));
 	struct lookup l = {0};
 

@@ -7,7 +7,8 @@
 
 static void put(struct frame *f, const void *p, size_t n)
 {
-	memcpy(f->b + f->len, p, n);
+	if (n)
+		memcpy(f->b + f->len, p, n);
 	f->len += n;
 }
 
