@@ -64,7 +64,7 @@ int img_work_clean(struct img_store *s, bool dry, uint64_t *bytes);
  * lock held (shared will do), before looking whether it exists. */
 int img_lease_locked(struct img_work *w, const char *digest);
 /* The same, for content that is about to be placed and was not there before: when the work ends or dies
- * without registering it, it goes again, unless somebody else uses it by then. */
+ * without registering it, it goes again, unless somebody else uses it by then (gc finds it later). */
 int img_lease_new_locked(struct img_work *w, const char *digest);
 /* Take back what a work folder placed and nobody uses: into that folder (gc.c). */
 int img_sweep_new(struct img_store *s, int work_fd);

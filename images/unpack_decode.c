@@ -131,14 +131,15 @@ int unpack_decode(void *arg)
 	struct unpack_shared *sh = c->sh;
 	struct decode d = { .c = c, .buf = malloc(CHUNK) };
 	struct archive *a = archive_read_new();
-	if (!d.buf || !a) {
-		vps_err_sys(&sh->dec.err, -ENOMEM, "unpack");
-		return 1;
+	int r = d.buf && a ? decode_all(&d, a, &sh->dec.err) :
+			     vps_err_sys(&sh->dec.err, -ENOMEM, "unpack");
+	if (r == 0) {
+		digest_end(c->hash, sh->dec.digest);
+		sh->dec.end_mark = d.zeros >= 512;
+		sh->dec.done = true;
 	}
-	if (decode_all(&d, a, &sh->dec.err) < 0)
-		return 1;
-	digest_end(c->hash, sh->dec.digest);
-	sh->dec.end_mark = d.zeros >= 512;
-	sh->dec.done = true;
-	return 0;
+	if (a)
+		archive_read_free(a);
+	free(d.buf);
+	return r < 0;
 }

@@ -293,29 +293,32 @@ int unpack_tar(void *arg)
 	struct reader *r = calloc(1, sizeof(*r));
 	struct archive *a = archive_read_new();
 	char *buf = malloc(CHUNK);
-	if (!r || !a || !buf) {
-		vps_err_sys(&sh->tar.err, -ENOMEM, "unpack");
-		return 1;
+	int x = -ENOMEM;
+	if (r && a && buf) {
+		setlocale(LC_ALL, "C");
+		umask(0);
+		r->c = c;
+		r->buf = buf;
+		r->place = (struct place){
+			.root = c->job->root,
+			.lower = c->job->lower,
+			.n_lower = c->job->n_lower,
+			.caps = &c->job->opts->caps,
+			.plain = c->job->mode == UNPACK_MEMBERS,
+			.refused_fd = c->refused,
+			.st = &sh->tar.st,
+		};
+		x = place_begin(&r->place, &sh->tar.err);
+		if (x == 0)
+			x = read_tar(r, a, &sh->tar.err);
+		place_done(&r->place);
 	}
-	setlocale(LC_ALL, "C");
-	umask(0);
-	r->c = c;
-	r->buf = buf;
-	r->place = (struct place){
-		.root = c->job->root,
-		.lower = c->job->lower,
-		.n_lower = c->job->n_lower,
-		.caps = &c->job->opts->caps,
-		.plain = c->job->mode == UNPACK_MEMBERS,
-		.refused_fd = c->refused,
-		.st = &sh->tar.st,
-	};
-	int x = place_begin(&r->place, &sh->tar.err);
-	if (x == 0)
-		x = read_tar(r, a, &sh->tar.err);
-	place_done(&r->place);
 	if (x < 0)
-		return 1;
-	sh->tar.done = true;
-	return 0;
+		vps_err_sys(&sh->tar.err, x, "unpack");
+	sh->tar.done = x == 0;
+	if (a)
+		archive_read_free(a);
+	free(buf);
+	free(r);
+	return x < 0;
 }

@@ -19,3 +19,11 @@ unit_programs += tests/unit/images_layers_test
 tests_unit_images_layers_test_SOURCES = tests/unit/images_layers.c tests/unit/images_tar.h \
 	tests/unit/base_util.h
 tests_unit_images_layers_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_refs_test
+tests_unit_images_refs_test_SOURCES = tests/unit/images_refs.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_refs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_gc_test
+tests_unit_images_gc_test_SOURCES = tests/unit/images_gc.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_gc_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
