@@ -186,6 +186,20 @@ static void reap(pid_t pid)
 		;
 }
 
+/* B's death by a signal explains whatever A stumbled over because of it. */
+static int explain(const struct birth *birth, int r, struct vps_err *err)
+{
+	siginfo_t si = {0};
+	if (birth->init <= 0 ||
+	    waitid(P_PID, (id_t)birth->init, &si, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+	    si.si_pid == 0 || si.si_code == CLD_EXITED)
+		return r;
+	vps_err_clear(err);
+	return vps_err_set(err, ECHILD, si.si_status == SIGKILL
+			   ? "init was killed while starting: too little memory (--memory), or by hand"
+			   : "init was killed by signal %d while starting", si.si_status);
+}
+
 /* After a failure: nobody of ours may stay. Both are our children, not yet waited for. */
 static void bury(struct birth *birth)
 {
@@ -215,6 +229,7 @@ static int box_start(struct box *b, struct birth *birth, struct vps_err *err)
 	close_fd(&b->gate[0]);
 	r = listen_to(b, birth, err);
 	if (r < 0) {
+		r = explain(birth, r, err);
 		bury(birth);
 		return r;
 	}

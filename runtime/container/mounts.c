@@ -138,13 +138,17 @@ static int make_tree(struct box *b, const struct mnt *m, int target, int stage, 
 static int strict_target(int root, const struct mnt *m, struct vps_err *err)
 {
 	for (int i = 0; i < 2; i++) {
-		int fd = sys_openat2(root, m->dst, O_PATH | O_NOFOLLOW, 0,
+		/* No O_NOFOLLOW: with O_PATH it would open the link itself. */
+		int fd = sys_openat2(root, m->dst, O_PATH | (m->make ? O_DIRECTORY : 0), 0,
 				     RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 		if (fd == -ENOENT && m->optional)
 			return fd;
 		if (fd == -ELOOP)
 			return vps_err_set(err, VPS_EBADIMAGE,
 					   "/%s of the VPS is or is below a symbolic link", m->dst);
+		if (fd == -ENOTDIR)
+			return vps_err_set(err, VPS_EBADIMAGE,
+					   "/%s of the VPS is not a directory", m->dst);
 		if (fd != -ENOENT || !m->make)
 			return fd < 0 ? vps_err_sys(err, fd, "open /%s", m->dst) : fd;
 		if (mkdirat(root, m->dst, m->mode) < 0)

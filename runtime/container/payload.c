@@ -141,7 +141,7 @@ static int try_program(struct payload *p, int root, const char *cwd, const char 
 		p->path = take_ptr(path);
 		return 1;
 	}
-	if (r == 0 || (r < 0 && r != -ENOENT && r != -ENOTDIR))
+	if (r < 0 || inroot_exists(root, abs) == 1)
 		*why = EACCES;
 	return 0;
 }
