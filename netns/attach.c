@@ -197,7 +197,8 @@ static int make_veth(struct ends *e, const struct net_plan *p, int netns_fd, uin
 	if (r < 0)
 		return nl_fail(&e->h->rt, err, r, "find link '%s'", e->ifname);
 	e->host = l.index;
-	return find_guest_end(e, p, err);
+	e->guest = l.parent; /* a veth's is its peer */
+	return 0;
 }
 
 static int bring_up(struct nl *n, int index, const char *name, struct vps_err *err)
@@ -357,13 +358,18 @@ int net_attach(struct net_host *h, unsigned id, const struct net_plan *p, int ne
 	if (r < 0) {
 		if (p->mode == NET_MACVLAN)
 			link_del(&e.in, p->guest_if);
-		net_detach(h, id, NULL);
+		detach(h, id, false, NULL);
 	}
 	nl_done(&e.in);
 	return r;
 }
 
 int net_detach(struct net_host *h, unsigned id, struct vps_err *err)
+{
+	return detach(h, id, true, err);
+}
+
+int detach(struct net_host *h, unsigned id, bool forget, struct vps_err *err)
 {
 	auto_done(net_plan_done) struct net_plan was = {0};
 	char name[IFNAMSIZ];
@@ -378,7 +384,7 @@ int net_detach(struct net_host *h, unsigned id, struct vps_err *err)
 	known = nft_record(h, id, &was);
 	if (known == 0)
 		return 0;
-	if (known > 0)
+	if (known > 0 && forget)
 		track_forget(h, was.addrs, was.n_addrs);
 	return nft_guest_set(h, id, NULL, err);
 }

@@ -27,6 +27,9 @@ int ends_set_ipv6(struct ends *e, bool on, struct vps_err *err);
 /* Largest piece the guest hands over at once, for a rate that is policed; 65536: as ever. */
 uint32_t plan_gso(const struct net_plan *p);
 
+/* net_detach; forget: tracked connections of its addresses as well. Not when undoing an attach: the
+ * address may turn out to be another guest's. */
+int detach(struct net_host *h, unsigned id, bool forget, struct vps_err *err);
 /* Forget tracked connections of these addresses: the next owner must not get their answers. */
 void track_forget(struct net_host *h, const struct net_addr *addrs, size_t n);
 

@@ -228,7 +228,7 @@ static int expected(struct audit *s, const struct nft_guests *want, bool bridge,
 
 		if ((want->g[i].plan.mode == NET_BRIDGE) != bridge)
 			continue;
-		r = nft_elems_of(s->h->tag, want->g[i].id, &want->g[i].plan, &l);
+		r = nft_elems_of(s->h, want->g[i].id, &want->g[i].plan, &l);
 		if (r == 0)
 			r = append(ret, &l);
 		if (r < 0)

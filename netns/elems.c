@@ -80,6 +80,7 @@ struct maker {
 	char ifname[IFNAMSIZ];
 	uint8_t mac[6];
 	enum nft_table table;
+	uint32_t ct_default;
 	int r;
 };
 
@@ -172,8 +173,8 @@ static void add_limits(struct maker *m, const struct net_plan *p)
 	if (p->rate_out)
 		add_limit(m, m->table, SET_RATE, p->rate_out / 8, rate_burst(p->rate_out / 8));
 	if (m->table == NFT_T_INET) {
-		uint32_t class = nft_ct_class(p->conntrack_max ? p->conntrack_max
-							       : NET_CONNTRACK_DEFAULT);
+		uint32_t class =
+			nft_ct_class(p->conntrack_max ? p->conntrack_max : m->ct_default);
 		struct nft_elem *e = add(m, NFT_T_INET, SET_CTCAP);
 
 		if (e)
@@ -248,15 +249,16 @@ static void add_record(struct maker *m, const struct net_plan *p)
 	}
 }
 
-int nft_elems_of(const char *tag, unsigned id, const struct net_plan *p, struct nft_elems *ret)
+int nft_elems_of(const struct net_host *h, unsigned id, const struct net_plan *p,
+		 struct nft_elems *ret)
 {
 	auto_done(nft_elems_done) struct nft_elems l = {0};
-	struct maker m = {.l = &l};
+	struct maker m = {.l = &l, .ct_default = h->ct_default};
 
 	if (p->mode == NET_ROUTED || p->mode == NET_BRIDGE) {
 		m.table = p->mode == NET_ROUTED ? NFT_T_INET : NFT_T_BRIDGE;
-		net_ifname_of(tag, id, m.ifname);
-		net_mac_of(tag, id, p, m.mac);
+		net_ifname(h, id, m.ifname);
+		net_mac_of(h->tag, id, p, m.mac);
 		add(&m, m.table, SET_GUESTS);
 		if (m.table == NFT_T_INET)
 			add(&m, NFT_T_ARP, SET_GUESTS);

@@ -42,6 +42,20 @@ static int pool_check(const struct net_addr *pool, int family, struct vps_err *e
 	return 0;
 }
 
+/* No guest gets more than a sixteenth of the host's table unless its plan says so. */
+static uint32_t default_cap(void)
+{
+	char buf[32];
+	uint64_t max;
+
+	/* Not there: the tracker's module is not loaded yet. Its usual size is 262,144. */
+	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_max", buf, sizeof(buf)) < 0 ||
+	    parse_u64(buf, UINT64_MAX, &max) < 0)
+		max = 262144;
+	max /= 16;
+	return max < 4096 ? 4096 : max > 65536 ? 65536 : (uint32_t)max;
+}
+
 int net_host_open(const struct net_conf *conf, struct net_host **ret, struct vps_err *err)
 {
 	auto_done(net_host_closep) struct net_host *h = NULL;
@@ -66,6 +80,7 @@ int net_host_open(const struct net_conf *conf, struct net_host **ret, struct vps
 	h->pool4 = conf->pool4;
 	h->pool6 = conf->pool6;
 	h->nat = conf->nat;
+	h->ct_default = default_cap();
 	h->macvlan_unfiltered = conf->macvlan_unfiltered;
 	r = fs_mkdir_p(AT_FDCWD, conf->lease_dir, 0700);
 	if (r == 0)

@@ -286,7 +286,7 @@ int nl_talk(struct nl *n, struct nlmsghdr *h, nl_fn fn, void *arg)
 
 int nl_batch(struct nl *n, const void *buf, size_t len, uint32_t last_seq, uint32_t *bad_seq)
 {
-	int r, room = (int)(len * 2 + 65536), first = 0;
+	int r, room = len * 2 < (1u << 20) ? 1 << 20 : (int)(len * 2), first = 0;
 	bool acked = false;
 
 	n->ext[0] = '\0';

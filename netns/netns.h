@@ -57,7 +57,9 @@ struct net_plan {
 	struct net_addr gw4, gw6; /* bridge/macvlan only; family 0: none */
 	uint64_t rate_in, rate_out; /* bits a second towards / from the guest; 0: no limit */
 	uint64_t pps;		    /* packets a second from the guest; 0: no limit */
-	uint32_t conntrack_max;	    /* tracked connections; 0: the host's default (65536) */
+	/* Tracked connections, both directions; rounded down to 1 or 1.5 times a power of two, 64 to 1 Mi.
+	 * 0: the host's default, a sixteenth of nf_conntrack_max, 4,096 to 65,536. */
+	uint32_t conntrack_max;
 	struct net_publish *publish;
 	size_t n_publish;
 };

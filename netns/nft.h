@@ -78,8 +78,9 @@ uint32_t nft_ct_cap(unsigned class);   /* connections */
 uint32_t nft_ct_parts(unsigned class); /* a power of two */
 unsigned nft_ct_class(uint32_t max);   /* the largest that is not above max */
 
-/* The elements of a guest. 0 or -ENOMEM. Pure. */
-int nft_elems_of(const char *tag, unsigned id, const struct net_plan *p, struct nft_elems *ret);
+/* The elements of a guest. 0 or -ENOMEM. Pure: of h, only tag and ct_default are read. */
+int nft_elems_of(const struct net_host *h, unsigned id, const struct net_plan *p,
+		 struct nft_elems *ret);
 /* A plan as bytes and back; parent, guest_if and gateways are not kept. Pure. */
 int nft_pack(const struct net_plan *p, uint8_t **ret, size_t *ret_len);
 int nft_unpack(const uint8_t *b, size_t len, struct net_plan *ret); /* -EBADMSG */

@@ -216,7 +216,7 @@ static void nd_chains(struct rb *rb)
 static void ip6_chain(struct rb *rb)
 {
 	static const struct in6_addr zero6;
-	static const uint8_t zero = 0, first = 133, last = 137;
+	static const uint8_t first = 133, last = 137;
 
 	rb_rule(rb, "v6");
 	rb_key(rb, SET_SRC6, NH, 8, 16);
@@ -236,12 +236,7 @@ static void ip6_chain(struct rb *rb)
 	rb_cmp(rb, NFT_CMP_GTE, 0, &first, 1);
 	rb_cmp(rb, NFT_CMP_LTE, 0, &last, 1);
 	go(rb, "nd");
-	rb_rule(rb, "v6own");
-	rb_meta(rb, NFT_META_L4PROTO, 0);
-	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);
-	pass(rb, "header chain is whole");
-	rb_rule(rb, "v6own");
-	drop(rb, "header chain is broken");
+	rb_whole6_rules(rb, "v6own");
 }
 
 void nft_build_bridge(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)

@@ -122,7 +122,7 @@ static void nd_rules(struct rb *rb)
 static void ip6_chain(struct rb *rb)
 {
 	static const uint8_t ll[2] = {0xfe, 0x80}, ll_mask[2] = {0xff, 0xc0}, multi = 0xff;
-	static const uint8_t zero = 0, first = 133, last = 137;
+	static const uint8_t first = 133, last = 137;
 
 	rb_limits(rb, "v6");
 	nd_rules(rb);
@@ -138,13 +138,7 @@ static void ip6_chain(struct rb *rb)
 	rb_cmp(rb, NFT_CMP_LTE, 0, &last, 1);
 	drop(rb, "router advertisement, redirect, neighbour discovery");
 
-	rb_rule(rb, "v6");
-	rb_meta(rb, NFT_META_L4PROTO, 0);
-	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);
-	rb_verdict(rb, NF_ACCEPT, NULL);
-	rb_end(rb, "header chain is whole");
-	rb_rule(rb, "v6");
-	drop(rb, "header chain is broken");
+	rb_whole6_rules(rb, "v6");
 }
 
 /* Ports come from the tracker: a packet may have no header to read them from, and must count too. */
@@ -168,7 +162,7 @@ static void track_rule(struct rb *rb, const char *chain, enum nft_meta_keys ifna
 /* The default class comes first, and most guests are done there. */
 static void caps_chain(struct rb *rb, const char *chain, enum nft_meta_keys ifname, bool v4)
 {
-	unsigned common = nft_ct_class(NET_CONNTRACK_DEFAULT);
+	unsigned common = nft_ct_class(rb->h->ct_default);
 
 	track_rule(rb, chain, ifname, common, v4);
 	rb_rule(rb, chain);

@@ -111,7 +111,7 @@ int nft_table_state(struct net_host *h, enum nft_table t, enum nft_state *ret)
 static int put_guest(struct net_host *h, struct nft_batch *b, const struct nft_guest *g)
 {
 	auto_done(nft_elems_done) struct nft_elems l = {0};
-	int r = nft_elems_of(h->tag, g->id, &g->plan, &l);
+	int r = nft_elems_of(h, g->id, &g->plan, &l);
 
 	if (r == 0)
 		nft_add_elems(h, b, l.e, l.n);
@@ -218,9 +218,9 @@ static int guest_set_once(struct net_host *h, unsigned id, const struct net_plan
 	if (r < 0)
 		return nl_fail(&h->nft, err, r, "read the firewall's record");
 	if (r == 1)
-		r = nft_elems_of(h->tag, id, &old_plan, &old);
+		r = nft_elems_of(h, id, &old_plan, &old);
 	if (r >= 0 && plan)
-		r = nft_elems_of(h->tag, id, plan, &new);
+		r = nft_elems_of(h, id, plan, &new);
 	if (r >= 0)
 		r = minus(&old, &new, &gone);
 	if (r >= 0)

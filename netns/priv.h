@@ -13,12 +13,12 @@
 #define NET_PUBLISH_MAX	 1024
 #define NET_RATE_MAX	 100000000000ull /* 100 Gbit/s: nft's nanosecond tokens overflow above 147 */
 #define NET_RATE_MIN	 8000ull	 /* 1 kB/s */
-#define NET_CONNTRACK_DEFAULT 65536
 
 struct net_host {
 	char tag[NET_TAG_MAX + 1];
 	struct net_addr pool4, pool6;
 	bool nat, macvlan_unfiltered;
+	uint32_t ct_default; /* cap on tracked connections of a guest whose plan says 0 */
 	int leases;    /* directory fd */
 	struct nl rt;  /* rtnetlink of the host's namespace */
 	struct nl nft; /* nfnetlink of the same */

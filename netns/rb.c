@@ -344,7 +344,7 @@ void rb_frag6_chain(struct rb *rb)
 	rb_exthdr(rb, IPPROTO_FRAGMENT, 2, 2, false, 0);
 	rb_mask(rb, 0, offset, 2);
 	rb_cmp(rb, NFT_CMP_NEQ, 0, zero, 2);
-	rb_verdict(rb, NFT_RETURN, NULL);
+	rb_verdict(rb, NF_ACCEPT, NULL);
 	rb_end(rb, "not the first: harmless alone");
 
 	rb_rule(rb, "frag6");
@@ -388,6 +388,22 @@ void rb_ext6_rules(struct rb *rb, const char *chain)
 	rb_eq16(rb, 0, 547);
 	rb_drop(rb);
 	rb_end(rb, "DHCPv6 server");
+}
+
+void rb_whole6_rules(struct rb *rb, const char *chain)
+{
+	static const uint8_t zero = 0;
+
+	/* The protocol alone does not tell: it is known too when options claim to reach past the end. */
+	rb_rule(rb, chain);
+	rb_meta(rb, NFT_META_L4PROTO, 0);
+	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);
+	rb_payload(rb, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
+	rb_verdict(rb, NF_ACCEPT, NULL);
+	rb_end(rb, "header chain is whole");
+	rb_rule(rb, chain);
+	rb_drop(rb);
+	rb_end(rb, "header chain is broken");
 }
 
 void rb_sets(struct rb *rb)

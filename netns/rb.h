@@ -66,6 +66,8 @@ void rb_limits(struct rb *rb, const char *chain);
 void rb_frag6_chain(struct rb *rb);
 /* Checks on extension headers and DHCPv6 both tables want in their IPv6 chain. */
 void rb_ext6_rules(struct rb *rb, const char *chain);
+/* The end of an IPv6 chain: accept when the headers can be followed to the last, else drop. */
+void rb_whole6_rules(struct rb *rb, const char *chain);
 /* All sets of a table. */
 void rb_sets(struct rb *rb);
 

@@ -55,7 +55,8 @@ static int add_new(struct ends *e, const struct net_plan *was, const struct net_
 	return r;
 }
 
-static void remove_old(struct ends *e, const struct net_plan *was, const struct net_plan *now)
+static void remove_old(struct ends *e, const struct net_plan *was, const struct net_plan *now,
+		       bool forget)
 {
 	for (size_t i = 0; i < was->n_addrs; i++) {
 		const struct net_addr *a = &was->addrs[i];
@@ -66,7 +67,8 @@ static void remove_old(struct ends *e, const struct net_plan *was, const struct 
 			ends_del_addr(e, a);
 		else
 			addr_del(&e->in, e->guest, a);
-		track_forget(e->h, a, 1);
+		if (forget)
+			track_forget(e->h, a, 1);
 	}
 }
 
@@ -88,7 +90,7 @@ static int apply(struct ends *e, const struct net_plan *was, const struct net_pl
 		link_set_gso(&e->in, e->guest, plan_gso(now)); /* a help, not a wall */
 	if (r < 0)
 		return r;
-	remove_old(e, was, now);
+	remove_old(e, was, now, true);
 	if (routed && !v6 && plan_has(was, AF_INET6))
 		r = ends_set_ipv6(e, false, err);
 	return r;
@@ -109,9 +111,11 @@ static int find_ends(struct ends *e, unsigned id, const struct net_plan *p, int 
 		r = link_get(&e->h->rt, e->ifname, &l);
 		if (r < 0)
 			return nl_fail(&e->h->rt, err, r, "find link '%s'", e->ifname);
+		/* By number: the tenant may have renamed its end. */
 		e->host = l.index;
+		e->guest = l.parent;
+		return 0;
 	}
-	/* The tenant may have renamed it. */
 	r = link_get(&e->in, p->guest_if, &l);
 	if (r < 0)
 		return nl_fail(&e->in, err, r, "find '%s' inside", p->guest_if);
@@ -122,7 +126,7 @@ static int find_ends(struct ends *e, unsigned id, const struct net_plan *p, int 
 /* Back to the old plan, as far as it goes: what the new one brought goes, what it took comes back. */
 static void undo(struct ends *e, unsigned id, const struct net_plan *was, const struct net_plan *now)
 {
-	remove_old(e, now, was);
+	remove_old(e, now, was, false); /* what failed may be another guest's */
 	for (size_t i = 0; i < was->n_addrs; i++)
 		if (!in_list(&was->addrs[i], now) && was->mode == NET_ROUTED)
 			ends_add_addr(e, &was->addrs[i], NULL);

@@ -292,6 +292,15 @@ static void ext6_udp(struct frame *f, const struct cast *c, unsigned type, unsig
 	ip6(f, c->me6, c->peer6, type, 64, b, 8 + n);
 }
 
+static void broken6(struct frame *f, const struct cast *c)
+{
+	uint8_t b[16] = {IPPROTO_UDP, 200};
+
+	memcpy(b + 8, FRAME_MARK, 8);
+	eth(f, to(c), c->me, 0x86dd);
+	ip6(f, c->me6, c->peer6, 60, 64, b, sizeof(b));
+}
+
 static void rh0(struct frame *f, const struct cast *c)
 {
 	uint8_t b[96] = {IPPROTO_UDP, 2, 0, 1};
@@ -385,6 +394,8 @@ static void arp_frame(struct frame *f, const struct cast *c, const uint8_t *dst,
 	X(R | B, "IPv6 link-local of nobody", v6(f, c, "fe80::dead", c->peer6))                    \
 	X(R | B, "IPv6 multicast as source", v6(f, c, "ff02::1", c->peer6))                        \
 	X(R | B, "IPv4-mapped", v6(f, c, "::ffff:10.77.0.1", c->peer6))                            \
+	X(R, "IPv6 own link-local, beyond the link", v6(f, c, c->ll, c->peer6))                     \
+	X(R | B, "IPv6 options longer than the packet", broken6(f, c))                            \
 	X(R, "to IPv6 link-local gateway", v6(f, c, c->me6, "fe80::1"))                            \
 	X(R, "to IPv6 all nodes",                                                                  \
 	  (eth(f, allnodes, c->me, 0x86dd), ip6_udp(f, c->me6, LL_ALL, 5000, 5001)))               \

@@ -12,6 +12,7 @@
 struct cast {
 	bool bridge;
 	const char *me4, *me6, *peer4, *peer6, *host4, *host6, *far4, *far6;
+	char ll[48]; /* my own link-local address */
 	uint8_t me[6], peer[6], gw[6]; /* gw: where a routed guest sends its frames to */
 };
 

@@ -271,12 +271,14 @@ static void test_cost_when_full(void **state)
 {
 	NEED_LAB();
 
+	auto_done(net_plan_done) struct net_plan p = lab_plan("10.77.0.1");
 	struct many m = {FAR4, 30000, 20000};
 	uint64_t t;
 
 	lab_sh(lab->far, "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; "
 			 "add rule ip t c udp dport 20000-60000 drop'");
-	lab_attach_default(lab, 1);
+	p.conntrack_max = 65536;
+	lab_attach(lab, 1, &p);
 	if (getenv("LAB_SHOW"))
 		lab_sh(-1, "%s", getenv("LAB_SHOW"));
 	for (int i = 0; i < 4; i++) {

@@ -165,10 +165,11 @@ static size_t count(const struct nft_elems *l, int set)
 
 static void test_elements(void **state)
 {
+	const struct net_host host = {.tag = "v", .ct_default = 4096};
 	auto_done(net_plan_done) struct net_plan p = plan(4, 2);
 	auto_done(nft_elems_done) struct nft_elems l = {0}, none = {0}, br = {0};
 
-	assert_int_equal(nft_elems_of("v", 7, &p, &l), 0);
+	assert_int_equal(nft_elems_of(&host, 7, &p, &l), 0);
 	assert_int_equal(count(&l, SET_GUESTS), 2); /* inet and arp */
 	assert_int_equal(count(&l, SET_MACS), 1);
 	assert_int_equal(count(&l, SET_SRC4), 2);
@@ -186,11 +187,11 @@ static void test_elements(void **state)
 		for (size_t k = 0; k < i; k++)
 			assert_false(nft_elem_same(&l.e[i], &l.e[k]));
 	p.mode = NET_NONE;
-	assert_int_equal(nft_elems_of("v", 7, &p, &none), 0);
+	assert_int_equal(nft_elems_of(&host, 7, &p, &none), 0);
 	assert_int_equal(none.n, 0);
 	p.mode = NET_BRIDGE;
 	p.n_publish = 0;
-	assert_int_equal(nft_elems_of("v", 7, &p, &br), 0);
+	assert_int_equal(nft_elems_of(&host, 7, &p, &br), 0);
 	for (size_t i = 0; i < br.n; i++)
 		assert_int_equal(br.e[i].table, NFT_T_BRIDGE);
 	assert_int_equal(count(&br, SET_ARP4), 3); /* and probes */
