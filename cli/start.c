@@ -101,7 +101,7 @@ int verb_restart(struct cli *c)
 	return r < 0 ? cli_fail(c, r, &err) : cli_each(c, names, restart_one);
 }
 
-int verb_restart_by_monitor(struct cli *c)
+static int by_monitor(struct cli *c, int (*fn)(struct vps_host *, unsigned, struct vps_err *))
 {
 	struct vps_err err = {0};
 	uint64_t id = 0;
@@ -109,6 +109,9 @@ int verb_restart_by_monitor(struct cli *c)
 	if (r >= 0)
 		r = cli_host(c, &err);
 	if (r >= 0)
-		r = vps_restart_by_monitor(c->host, id, &err);
+		r = fn(c->host, id, &err);
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
 }
+
+int verb_restart_by_monitor(struct cli *c) { return by_monitor(c, vps_restart_by_monitor); }
+int verb_teardown_by_monitor(struct cli *c) { return by_monitor(c, vps_teardown_by_monitor); }

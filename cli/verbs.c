@@ -120,6 +120,8 @@ const struct cli_verb cli_verbs[] = {
 	{"help", NULL, HOST, "[COMMAND...]", "this help", NULL, NULL, false, 0, 0, 2, COMPLETE_NONE, NULL, verb_help},
 	{"version", NULL, HOST, "", "print the version", NULL, NULL, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_version},
 
+	{"_teardown", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE, NULL,
+	 verb_teardown_by_monitor},
 	{"_restart", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE, NULL,
 	 verb_restart_by_monitor},
 	{"_complete", NULL, NULL, "WORD...", "for the completion", NULL, NULL, false, 1, 0, -1, COMPLETE_NONE, NULL,
