@@ -221,6 +221,7 @@ t_swapped_media_type() {
 	rules "type 9 $amd application/vnd.oci.image.index.v1+json"
 	refused 1008 "" pull localhost:$px/test/img:multi arch amd64
 }
+t_index_and_server_disagree() { refused 1008 "to the index and" pull localhost:$reg/test/img:confused arch amd64; }
 t_ambiguous_document() {
 	printf '{"schemaVersion":2,"config":{},"layers":[],"manifests":[]}' >"$work/px/body"
 	rules "body 9 /manifests/ application/vnd.oci.image.manifest.v1+json"
@@ -272,10 +273,10 @@ t_redirect_loop() {
 	refused 1010 "redirects" pull localhost:$px/test/img:v1
 }
 t_too_many_requests() {
-	rules "status 2 /manifests/ 429,1"
+	rules "status 1 /manifests/ 429,3"
 	local t0=$EPOCHREALTIME
 	expect "$(pull localhost:$px/test/img:v1)" "$v1"
-	at_least "$(((${EPOCHREALTIME/./} - ${t0/./}) / 1000))" 2000
+	at_least "$(((${EPOCHREALTIME/./} - ${t0/./}) / 1000))" 3000
 	store
 	rules "status 9 /manifests/ 429,7200"
 	refused 1010 "7200 s" pull localhost:$px/test/img:v1
