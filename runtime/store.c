@@ -224,7 +224,7 @@ static int locked_by_other(int dir, const char *who, struct vps_err *err)
 		return vps_err_set(err, VPS_ELOCKED, "'%s' is locked by another command", who);
 	*verb++ = '\0';
 	return vps_err_set(err, VPS_ELOCKED,
-			   "'%s' is locked by 'vps %s', process %s; try again, or --lock-timeout",
+			   "'%s' is locked by 'vps %s', process %s (lock-timeout in vps.conf)",
 			   who, verb, buf);
 }
 

@@ -32,7 +32,7 @@ _Static_assert(sizeof(struct pidfd_exit_info) == 64, "PIDFD_INFO_SIZE_VER0");
 
 /* ---- helpers -------------------------------------------------------------- */
 
-/* argv of `vps --root R --run T [--conf C] VERB ID`, executed. Returns only on failure. */
+/* argv of `vps --root R --run T [--config C] VERB ID`, executed. Returns only on failure. */
 void helper_exec(struct monitor *m, const char *verb)
 {
 	char path[4096], id[12];
@@ -40,7 +40,7 @@ void helper_exec(struct monitor *m, const char *verb)
 	char *argv[12];
 	int n = 0;
 	const char *words[] = {"vps", "--root", m->a.root, "--run", m->a.run,
-			       m->a.conf ? "--conf" : NULL, m->a.conf, verb, id, NULL};
+			       m->a.conf ? "--config" : NULL, m->a.conf, verb, id, NULL};
 
 	snprintf(id, sizeof(id), "%u", m->a.id);
 	for (size_t i = 0; i < ARRAY_LEN(words); i++)
