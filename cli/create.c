@@ -9,7 +9,13 @@
 
 const struct cli_opt create_opts[] = {
 	{"profile", 'p', "FILE|NAME", "defaults from a profile (a plan); may be given several times"},
-	{"wait", 'w', NULL, "launch: until its init says that it is ready"},
+	{"id", 0, NULL, "print the id instead of the name"},
+	{0},
+};
+
+const struct cli_opt launch_opts[] = {
+	{"profile", 'p', "FILE|NAME", "defaults from a profile (a plan); may be given several times"},
+	{"wait", 'w', NULL, "until its init says that it is ready"},
 	{"id", 0, NULL, "print the id instead of the name"},
 	{0},
 };

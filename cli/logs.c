@@ -176,13 +176,27 @@ int verb_logs(struct cli *c)
 
 struct event_filter {
 	struct cli *c;
-	uint64_t since; /* nanoseconds of 1970; 0: all */
+	uint64_t since; /* milliseconds of 1970; 0: all */
 };
+
+/* "2025-06-01T12:00:00.123Z" in milliseconds of 1970; 0 when it is something else. */
+static uint64_t event_time(const struct json *e)
+{
+	const char *text = json_str(json_get(e, "time"), "");
+	struct tm tm = {0};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	unsigned ms = 0;
+	if (!rest)
+		return 0;
+	if (*rest == '.')
+		sscanf(rest, ".%3uZ", &ms);
+	return (uint64_t)timegm(&tm) * 1000 + ms;
+}
 
 static bool event_wanted(const struct event_filter *f, const struct json *e)
 {
 	const struct cli *c = f->c;
-	if (f->since && json_num(json_get(e, "time"), 0) * 1e9 < (double)f->since)
+	if (f->since && event_time(e) < f->since)
 		return false;
 	bool any = false, hit = false;
 	for (size_t i = 0; i < c->n_given; i++) {
@@ -203,13 +217,13 @@ static bool event_wanted(const struct event_filter *f, const struct json *e)
 
 static void print_event(const struct json *e)
 {
-	double t = json_num(json_get(e, "time"), 0);
-	time_t secs = (time_t)t;
+	uint64_t ms = event_time(e);
+	time_t secs = (time_t)(ms / 1000);
 	struct tm tm;
 	char when[40] = "-";
 	if (localtime_r(&secs, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
-	printf("%s.%03d  %-5lld ", when, (int)((t - (double)secs) * 1000), (long long)json_int(json_get(e, "id"), 0));
+	printf("%s.%03u  %-5lld ", when, (unsigned)(ms % 1000), (long long)json_int(json_get(e, "id"), 0));
 	autofree char *name = str_escape(json_str(json_get(e, "name"), "-"));
 	printf("%-16s %-10s", name ? name : "", json_str(json_get(e, "event"), "?"));
 	for (size_t i = 0; i < json_len(e); i++) {
@@ -255,7 +269,7 @@ int verb_events(struct cli *c)
 	if (since) {
 		struct timespec ts;
 		clock_gettime(CLOCK_REALTIME, &ts);
-		filter.since = ((uint64_t)ts.tv_sec * 1000 - ms) * 1000000;
+		filter.since = (uint64_t)ts.tv_sec * 1000 - ms;
 	}
 	int r = cli_host(c, &err);
 	if (r < 0)

@@ -58,7 +58,7 @@ const struct cli_verb cli_verbs[] = {
 	{"create", NULL, PROVISION, "NAME --image REF [-- COMMAND [ARG...]]", "make a VPS from an image",
 	 "NAME may be left out: one is made up. With a COMMAND the VPS runs that instead of the image's init.",
 	 create_opts, true, -1, 0, 1, COMPLETE_NONE, NULL, verb_create},
-	{"launch", NULL, PROVISION, "NAME --image REF [-- COMMAND [ARG...]]", "create and start", NULL, create_opts, true,
+	{"launch", NULL, PROVISION, "NAME --image REF [-- COMMAND [ARG...]]", "create and start", NULL, launch_opts, true,
 	 -1, 0, 1, COMPLETE_NONE, NULL, verb_launch},
 	{"run", NULL, PROVISION, "[NAME] --image REF [-- COMMAND [ARG...]]",
 	 "create, start, attach; exits with the command's status", NULL, run_opts, true, -1, 0, 1, COMPLETE_NONE, NULL,
