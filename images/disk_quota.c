@@ -7,8 +7,8 @@
  * A tenant cannot leave its project: project id and inherit flag change only from the initial
  * user namespace, and a rename or link into another project is -EXDEV.
  *
- * ext4 lets holders of CAP_SYS_RESOURCE pass the limit, and overlayfs works with the credentials
- * of whoever mounted it: the overlay on top must be mounted without that capability (images.h).
+ * ext4 lets holders of CAP_SYS_RESOURCE pass the limit. No tenant has it here (it counts in the initial
+ * user namespace only), and overlayfs, which works with its mounter's credentials, lowers it first.
  *
  * quotactl(2), quotactl_fd since Linux 5.14; the generic commands serve both file systems.
  */
@@ -30,6 +30,8 @@
 #include "images/disk.h"
 
 #define XFS_MAGIC 0x58465342 /* "XFSB"; not in linux/magic.h */
+#define LOOKS	  20
+#define LOOK_NS	  50000000
 
 static int quota_call(int fd, unsigned cmd, uint32_t id, void *arg)
 {
@@ -95,17 +97,22 @@ static int say_how(int dir, const char *fs_name, int r, struct vps_err *err)
 static int check_free(int dir, uint32_t project, struct vps_err *err)
 {
 	struct if_dqblk dq;
-	int r = get_quota(dir, project, &dq);
 
-	if (r < 0)
-		return vps_err_sys(err, r, "look at project %u", project);
-	if (dq.dqb_curspace || dq.dqb_curinodes)
-		return vps_err_set(err, VPS_ERESOURCE,
-				   "project id %u is in use on this file system (%llu bytes, %llu "
-				   "inodes); see: repquota -P", project,
-				   (unsigned long long)dq.dqb_curspace,
-				   (unsigned long long)dq.dqb_curinodes);
-	return 0;
+	/* xfs frees removed inodes in the background: the id of a disk destroyed just now is free
+	 * only in a moment. */
+	for (unsigned i = 0; i < LOOKS; i++) {
+		int r = get_quota(dir, project, &dq);
+
+		if (r < 0)
+			return vps_err_sys(err, r, "look at project %u", project);
+		if (!dq.dqb_curspace && !dq.dqb_curinodes)
+			return 0;
+		nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
+	}
+	return vps_err_set(err, VPS_ERESOURCE,
+			   "project id %u is in use on this file system (%llu bytes, %llu inodes); "
+			   "see: repquota -P", project, (unsigned long long)dq.dqb_curspace,
+			   (unsigned long long)dq.dqb_curinodes);
 }
 
 static int quota_check(int dir, const struct img_disk_spec *d, struct vps_err *err)
@@ -211,10 +218,10 @@ static int wait_small(int fs, uint32_t project, const struct img_disk_spec *now,
 		r = get_quota(fs, project, &dq);
 		if (r < 0)
 			return vps_err_sys(err, r, "look at project %u", project);
-		r = too_small(&dq, now, i < 20 ? NULL : err);
-		if (r == 0 || i == 20)
+		r = too_small(&dq, now, i < LOOKS ? NULL : err);
+		if (r == 0 || i == LOOKS)
 			return r;
-		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
 	}
 }
 

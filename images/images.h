@@ -148,11 +148,8 @@ int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
 
 /*
  * A disk is the directory `disk/` of a caller's directory: upper/ and work/ for overlayfs behind
- * one of the backends. Whoever mounts the overlay on top:
- *   - mounts it without CAP_SYS_RESOURCE in the effective set. overlayfs works with the
- *     credentials of its mounter, and ext4 lets that capability pass quotas;
- *   - decides by the flags of the overlay mount (nosuid, nodev) what the tenant may do; those of the
- *     disk's own mount do not count there.
+ * one of the backends. What the tenant may do there (nosuid, nodev) is decided by the flags of the
+ * overlay mount on top; those of the disk's own mount do not count.
  */
 enum img_backend {
 	DISK_AUTO,  /* size or inodes asked: the first of quota, loop that can enforce them; else dir */
