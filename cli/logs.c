@@ -78,6 +78,26 @@ static bool rotated(const struct follower *f)
 	return stat(f->path, &b) == 0 && (fstat(f->fd, &a) < 0 || a.st_ino != b.st_ino || a.st_dev != b.st_dev);
 }
 
+/* Go on in the file that has the name now. False: that is the one already, or there is none. */
+static bool next_file(struct follower *f)
+{
+	int fd = rotated(f) ? open(f->path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return false;
+	close(f->fd);
+	f->fd = fd;
+	return true;
+}
+
+static int read_all(struct follower *f)
+{
+	int r;
+	do
+		r = read_to_end(f, false);
+	while (r > 0 && next_file(f));
+	return r > 0 ? read_to_end(f, true) : r;
+}
+
 static int follow(struct follower *f)
 {
 	autofree char *dir = strdup(f->path);
@@ -92,14 +112,8 @@ static int follow(struct follower *f)
 		int r = read_to_end(f, false);
 		if (r <= 0)
 			return r;
-		if (rotated(f)) {
-			int fd = open(f->path, O_RDONLY | O_CLOEXEC);
-			if (fd >= 0) {
-				close(f->fd);
-				f->fd = fd;
-				continue;
-			}
-		}
+		if (next_file(f))
+			continue;
 		struct pollfd p = {.fd = in, .events = POLLIN};
 		char buf[4096];
 		if (poll(&p, 1, -1) > 0)
@@ -126,29 +140,50 @@ static bool print_log_line(void *arg, const char *line, size_t len)
 	return !ferror(stdout) && !cli_interrupted;
 }
 
-/* Put the offset where the last n lines begin. */
-static int seek_tail(int fd, uint64_t n)
+/* Put the offset where the last n lines begin; how many lines there are from there on. */
+static uint64_t seek_tail(int fd, uint64_t n)
 {
-	off_t pos = lseek(fd, 0, SEEK_END);
+	off_t end = lseek(fd, 0, SEEK_END), pos = end;
 	uint64_t seen = 0;
 	char buf[8192];
 	while (pos > 0) {
 		size_t len = pos > (off_t)sizeof(buf) ? sizeof(buf) : (size_t)pos;
 		if (pread(fd, buf, len, pos - (off_t)len) != (ssize_t)len)
-			return -EIO;
+			break;
 		for (size_t i = len; i-- > 0;) {
+			off_t behind = pos - (off_t)len + (off_t)i + 1;
 			/* the newline that ends the last line counts for nothing */
-			if (buf[i] != '\n' || (seen == 0 && pos - (off_t)len + (off_t)i + 1 == lseek(fd, 0, SEEK_END)))
+			if (buf[i] != '\n' || behind == end)
 				continue;
 			if (++seen >= n) {
-				lseek(fd, pos - (off_t)len + (off_t)i + 1, SEEK_SET);
-				return 0;
+				lseek(fd, behind, SEEK_SET);
+				return n;
 			}
 		}
 		pos -= (off_t)len;
 	}
 	lseek(fd, 0, SEEK_SET);
-	return 0;
+	return end > 0 ? seen + 1 : 0;
+}
+
+/* The same over both files of a log: f has the older one, or the only one. */
+static void tail_of(struct follower *f, uint64_t n)
+{
+	autoclose int old = f->fd;
+	uint64_t have = 0;
+	f->fd = rotated(f) ? open(f->path, O_RDONLY | O_CLOEXEC) : -1;
+	if (f->fd >= 0) {
+		have = n ? seek_tail(f->fd, n) : (lseek(f->fd, 0, SEEK_END), 0);
+		if (have >= n)
+			return;
+		close(f->fd);
+	}
+	/* A line that goes over from one file to the next counts in each: rather one too few. */
+	f->fd = take_fd(old);
+	if (n)
+		seek_tail(f->fd, n - have);
+	else
+		lseek(f->fd, 0, SEEK_END);
 }
 
 int verb_logs(struct cli *c)
@@ -166,9 +201,8 @@ int verb_logs(struct cli *c)
 		return cli_fail(c, r, &err);
 	struct follower f = {.path = path, .fd = r, .take = print_log_line, .arg = c};
 	if (tail)
-		r = n ? seek_tail(f.fd, n) : (lseek(f.fd, 0, SEEK_END), 0);
-	if (r >= 0)
-		r = cli_flag(c, "follow") && path ? follow(&f) : read_to_end(&f, true);
+		tail_of(&f, n);
+	r = cli_flag(c, "follow") ? follow(&f) : read_all(&f);
 	close(f.fd);
 	sb_done(&f.line);
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;

@@ -313,22 +313,27 @@ int relay_console(struct vps_console *con, bool escape, int *ret_why)
 		console_resize(con);
 		term_raw(STDIN_FILENO);
 	}
+	bool room = true; /* the monitor takes input; else only output is read, or both would wait for each other */
 	while (go) {
 		struct pollfd p[3] = {
-			{.fd = vps_console_fd(con), .events = POLLIN},
-			{.fd = ended ? -1 : STDIN_FILENO, .events = POLLIN},
+			{.fd = vps_console_fd(con), .events = room ? POLLIN : POLLIN | POLLOUT},
+			{.fd = ended || !room ? -1 : STDIN_FILENO, .events = POLLIN},
 			{.fd = sigfd, .events = POLLIN},
 		};
 		if (poll(p, 3, -1) < 0)
 			continue;
+		if (p[1].revents || !room) {
+			struct pollfd out = {.fd = vps_console_fd(con), .events = POLLOUT};
+			room = poll(&out, 1, 0) > 0 && (out.revents & POLLOUT);
+		}
 		int sig = p[2].revents ? next_signal(sigfd) : 0;
 		if (sig == SIGWINCH)
 			console_resize(con);
 		else if (sig)
 			*ret_why = sig, go = false;
-		if (go && p[1].revents)
+		if (go && room && p[1].revents)
 			go = console_input(con, escape, &state, &ended, ret_why);
-		if (go && p[0].revents)
+		if (go && (p[0].revents & ~POLLOUT))
 			go = console_output(con, &code);
 	}
 	term_restore();

@@ -53,6 +53,7 @@ int verb_image_export(struct cli *c);
 /* Hidden: what the monitor asks for. */
 int verb_restart_by_monitor(struct cli *c);
 int verb_teardown_by_monitor(struct cli *c);
+int verb_lxcfs_heal(struct cli *c);
 
 extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[], stop_opts[], restart_opts[],
 	kill_opts[], all_opts[], delete_opts[], rebuild_opts[], exec_opts[], logs_opts[], cp_opts[], top_opts[],

@@ -37,18 +37,23 @@ libruntime_a_SOURCES += \
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \
+	runtime/console.c \
 	runtime/ctl.c runtime/ctl.h \
 	runtime/events.c runtime/events.h \
 	runtime/guestconf.c runtime/guestconf.h runtime/guestconf_impl.h \
 	runtime/guestconf_apply.c \
 	runtime/guestconf_net.c \
 	runtime/guestconf_probe.c \
+	runtime/hostcheck.c runtime/hostcheck.h \
+	runtime/hostfacts.c \
 	runtime/keeper.c runtime/keeper.h \
 	runtime/lxcfs.c runtime/lxcfs_pid.c runtime/lxcfs.h runtime/lxcfs_impl.h \
 	runtime/monitor.c runtime/monitor.h \
 	runtime/monitor_args.c runtime/monitor_args.h \
 	runtime/monitor_files.c runtime/monitor_files.h \
-	runtime/restart.c runtime/restart.h
+	runtime/restart.c runtime/restart.h \
+	runtime/startall.c \
+	runtime/wait.c
 
 pkglibexec_PROGRAMS += vps-monitor
 vps_monitor_SOURCES = \

@@ -169,7 +169,8 @@ int vps_console_write(struct vps_console *c, const void *data, size_t len); /* l
 int vps_console_winsize(struct vps_console *c, unsigned short rows, unsigned short cols);
 struct vps_console *vps_console_close(struct vps_console *c);
 
-/* Console log: an fd at the start of the kept log (raw bytes). follow: use inotify on vps_log_path. */
+/* Console log (raw bytes): an fd at the start of what is kept. The log is two files: when the one read to its end
+ * is not the file at *ret_path (compare inodes), go on there; that also follows a growing log, with inotify. */
 int vps_log_open(struct vps_host *h, const char *who, char **ret_path, struct vps_err *err);
 
 /* tar streams out of and into a VPS, running or stopped. Never follows the tenant's links on the host: a helper
@@ -206,5 +207,7 @@ int vps_host_stop_all(struct vps_host *h, unsigned parallel, void (*tell)(void *
 int vps_teardown_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _restart ID): start again if the definition and state still say so. */
 int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
+/* For the monitor (vps _lxcfs-heal ID): the host's lxcfs died; put living views into the VPS. */
+int vps_lxcfs_heal_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 
 #endif

@@ -241,14 +241,20 @@ static void loop(struct monitor *m)
 }
 
 /* Names go while the lock is held, so that a start which finds no monitor finds no traces either. The
- * directory stays: it is the caller's. */
+ * directory stays: it is the caller's, unless the VPS was deleted (run --rm) and nobody is left to do it. */
 static void finish(struct monitor *m)
 {
+	struct stat st;
+	char id[12];
+
 	if (m->keeper >= 0)
 		keeper_drop(m->keeper, m->a.id);
 	unlinkat(m->a.run_dir, MONITOR_CTL_FILE, 0);
 	unlinkat(m->a.run_dir, MONITOR_STATUS_FILE, 0);
 	unlinkat(m->a.run_dir, MONITOR_LOCK_FILE, 0);
+	snprintf(id, sizeof(id), "%u", m->a.id);
+	if (fstat(m->a.instance_dir, &st) == 0 && st.st_nlink == 0)
+		unlinkat(m->run_fd, id, AT_REMOVEDIR);
 	close_fd(&m->lock);
 	clients_last_words(m);
 	clients_close(m);

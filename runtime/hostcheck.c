@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * host check and host gc: everything of a VPS that is not there, or not running, found from the outside
+ * in: each kind of thing is listed where it lives and held against the definitions and run states. What a
+ * command holds the lock of at this moment is its business and left alone.
+ */
+#include "runtime/hostcheck.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/fs.h"
+#include "runtime/lxcfs.h"
+#include "runtime/monitor.h"
+
+#define GC_HELP	   "`vps host gc` removes it"
+#define TEMP_OLD_S 60 /* a younger temp file may be somebody's work */
+
+void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help, const char *fmt, ...)
+{
+	struct vps_finding f = {.id = id, .leftover = kind != CHECK_NOTE, .fixed = kind == CHECK_FIXED};
+	va_list ap;
+	char text[512];
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	f.what = strdup(text);
+	f.help = help && kind != CHECK_FIXED ? strdup(help) : NULL;
+	if (!f.what || mem_grow(c->found, c->n, c->cap) < 0) {
+		free(f.what);
+		free(f.help);
+		c->oom = -ENOMEM;
+		return;
+	}
+	c->found[c->n++] = f;
+}
+
+/* A leftover that was tried to be mended, or would be. */
+static void leftover(struct check *c, unsigned id, int r, const struct vps_err *err, const char *what)
+{
+	if (!c->fix)
+		check_add(c, CHECK_LEFTOVER, id, GC_HELP, "%s", what);
+	else if (r < 0)
+		check_add(c, CHECK_LEFTOVER, id, err->code ? err->msg : vps_code_str(r), "%s", what);
+	else
+		check_add(c, CHECK_FIXED, id, NULL, "%s", what);
+}
+
+static bool is_in(const unsigned *ids, size_t n, unsigned id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+static bool parse_vps_id(const char *s, unsigned *ret)
+{
+	uint64_t v;
+
+	if (*s < '1' || *s > '9' || parse_u64(s, 9999999, &v) < 0)
+		return false;
+	*ret = (unsigned)v;
+	return true;
+}
+
+/* Does a command hold this VPS's lock just now? */
+static bool is_busy(struct vps_host *h, unsigned id)
+{
+	autoclose int dir = store_dir(h, id);
+	autoclose int lock = dir < 0 ? -1 : lock_take(dir, "lock", true, LOCK_TRY);
+
+	return dir >= 0 && lock == -EWOULDBLOCK;
+}
+
+static int add_id(unsigned **v, size_t *n, unsigned id)
+{
+	unsigned *p = reallocarray(*v, *n + 1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p[(*n)++] = id;
+	*v = p;
+	return 0;
+}
+
+/* ---- runs -------------------------------------------------------------------------- */
+
+/* What is wrong with a VPS's run, in words; NULL when nothing is. ret_live: its init runs. */
+static const char *run_trouble(struct vps_host *h, unsigned id, bool *ret_live)
+{
+	autoclose int run_dir = store_run_dir(h, id);
+	autoclose int init = -1;
+	struct run_state s;
+	int r;
+
+	*ret_live = false;
+	if (run_dir < 0)
+		return NULL;
+	r = run_state_read(run_dir, &s);
+	if (r == -ENOENT)
+		return NULL;
+	if (r < 0)
+		return "its state.json is unreadable";
+	if (!run_state_is_of_this_boot(&s))
+		return "run state of an earlier boot";
+	if (s.phase == RUN_STARTING)
+		return monitor_alive(run_dir) == 0 ? "an interrupted start" : NULL;
+	init = proc_ident_open(&s.init);
+	*ret_live = init >= 0;
+	if (monitor_alive(run_dir) != 0)
+		return NULL;
+	return *ret_live ? "it runs without a monitor" : "its end was not cleaned up";
+}
+
+/* Taking the lock reconciles. */
+static int mend_run(struct vps_host *h, unsigned id, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	char who[ID_STR];
+	bool live;
+	int r = vps_lock(h, id_str(id, who), "gc", &l, err);
+
+	if (r < 0)
+		return r;
+	return run_trouble(h, id, &live) ? vps_err_set(err, VPS_ESTATE, "it could not be mended") : 0;
+}
+
+static void check_runs(struct check *c)
+{
+	for (size_t i = 0; i < c->n_defined; i++) {
+		unsigned id = c->defined[i];
+		bool live, busy = is_busy(c->h, id);
+		const char *trouble = run_trouble(c->h, id, &live);
+
+		if (trouble && !busy) {
+			struct vps_err err = {0};
+			int r = c->fix ? mend_run(c->h, id, &err) : 0;
+
+			leftover(c, id, r, &err, trouble);
+			run_trouble(c->h, id, &live);
+		}
+		if ((live || busy) && add_id(&c->live, &c->n_live, id) < 0)
+			c->oom = -ENOMEM;
+	}
+}
+
+/* ---- definitions --------------------------------------------------------------------- */
+
+static int read_ids(struct check *c, struct vps_err *err)
+{
+	autofree unsigned *ids = NULL;
+	size_t n = 0;
+	int r = store_ids(c->h, &ids, &n, err);
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		auto_done(spec_done) struct vps_spec s;
+		struct vps_err why = {0};
+
+		spec_init(&s);
+		r = store_read_spec_of(c->h, ids[i], &s, &why);
+		if (r == -ENOENT && !is_busy(c->h, ids[i])) {
+			vps_err_clear(&why);
+			r = c->fix ? store_scrap_id(c->h, ids[i], &why) : 0;
+			leftover(c, ids[i], r, &why, "an unfinished create or delete");
+			r = 0;
+			continue;
+		}
+		if (r < 0 && r != -ENOENT)
+			check_add(c, CHECK_NOTE, ids[i], "mend or delete it by hand: nothing else touches it",
+				  "its definition is unreadable: %s", why.msg);
+		r = add_id(&c->defined, &c->n_defined, ids[i]);
+	}
+	return r;
+}
+
+static void check_names(struct check *c)
+{
+	auto_strv names = NULL;
+
+	if (fs_list(c->h->names_fd, ".", &names) < 0)
+		return;
+	for (char **p = names; p && *p; p++) {
+		auto_done(spec_done) struct vps_spec s;
+		struct vps_err err = {0};
+		char target[ID_STR], what[128];
+		ssize_t n = readlinkat(c->h->names_fd, *p, target, sizeof(target) - 1);
+		unsigned id = 0;
+		int r;
+
+		spec_init(&s);
+		target[n < 0 ? 0 : n] = '\0';
+		if (!parse_vps_id(target, &id) || is_busy(c->h, id))
+			continue;
+		r = store_read_spec_of(c->h, id, &s, NULL);
+		if (r != -ENOENT && (r < 0 || str_eq(s.name, *p)))
+			continue;
+		if (c->fix)
+			release_name(c->h, id, *p);
+		snprintf(what, sizeof(what), "the name '%.60s' leads to no VPS of that name", *p);
+		leftover(c, id, 0, &err, what);
+	}
+}
+
+static void check_pins(struct check *c)
+{
+	auto_strv owners = NULL;
+	struct img_store *images;
+
+	if (vps_host_images(c->h, &images, NULL) < 0 || img_pins(images, &owners) < 0)
+		return;
+	for (char **p = owners; p && *p; p++) {
+		struct vps_err err = {0};
+		unsigned id;
+		autoclose int dir = -1;
+
+		if (!parse_vps_id(*p, &id) || is_in(c->defined, c->n_defined, id))
+			continue;
+		dir = store_dir(c->h, id);
+		if (dir >= 0) /* it is being made */
+			continue;
+		leftover(c, id, c->fix ? img_unpin(images, *p) : 0, &err, "an image is pinned for it");
+	}
+}
+
+/* ---- what runs leave -------------------------------------------------------------------- */
+
+static bool may_touch(struct check *c, unsigned id)
+{
+	return !is_in(c->live, c->n_live, id) && !is_busy(c->h, id);
+}
+
+static void check_run_dirs(struct check *c)
+{
+	auto_strv names = NULL;
+
+	if (fs_list(c->h->run_fd, ".", &names) < 0)
+		return;
+	for (char **p = names; p && *p; p++) {
+		struct vps_err err = {0};
+		unsigned id;
+		int r = 0;
+
+		if (!parse_vps_id(*p, &id) || is_in(c->defined, c->n_defined, id))
+			continue;
+
+		autoclose int dir = store_run_dir(c->h, id);
+		autoclose int inst = store_dir(c->h, id);
+
+		if (dir < 0 || inst >= 0 || monitor_alive(dir) == 1)
+			continue;
+		if (c->fix) {
+			r = teardown(c->h, id, &err);
+			r = r ?: fs_remove_tree(c->h->run_fd, *p);
+		}
+		leftover(c, id, r, &err, "a run directory");
+	}
+}
+
+static int remove_group(struct cg_host *ch, const char *name, struct vps_err *err)
+{
+	auto_done(cg_closep) struct cg *cg = NULL;
+	int r = cg_open(ch, name, &cg, err);
+
+	if (r == -ENOENT) {
+		vps_err_clear(err);
+		r = 0;
+	}
+	if (r == 0 && cg && cg_populated(cg) != 0)
+		r = cg_kill(cg, 5000, err);
+	return r ?: cg_destroy(ch, name, err);
+}
+
+static void check_cgroups(struct check *c)
+{
+	auto_strv names = NULL;
+	struct cg_host *ch;
+
+	if (host_cgroups(c->h, &ch, NULL) < 0 || cg_list(ch, &names, NULL) < 0)
+		return;
+	for (char **p = names; p && *p; p++) {
+		struct vps_err err = {0};
+		unsigned id;
+
+		if (!parse_vps_id(*p, &id))
+			check_add(c, CHECK_NOTE, 0, NULL, "a control group '%s' that is none of ours", *p);
+		else if (may_touch(c, id))
+			leftover(c, id, c->fix ? remove_group(ch, *p, &err) : 0, &err, "a control group");
+	}
+}
+
+static void net_found(void *arg, unsigned id, const char *what, bool fixed)
+{
+	check_add(arg, fixed ? CHECK_FIXED : CHECK_LEFTOVER, id, GC_HELP, "%s", what);
+}
+
+static int net_plan_of(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err)
+{
+	struct check *c = arg;
+	auto_done(spec_done) struct vps_spec s;
+	int r;
+
+	spec_init(&s);
+	r = store_read_spec_of(c->h, id, &s, err);
+	return r ?: plan_net(&s, ret, err);
+}
+
+static bool net_busy(void *arg, unsigned id)
+{
+	struct check *c = arg;
+	bool live;
+
+	if (is_busy(c->h, id))
+		return true;
+	run_trouble(c->h, id, &live);
+	return live && !is_in(c->live, c->n_live, id);
+}
+
+static void check_network(struct check *c)
+{
+	struct net_audit a = {
+		.live = c->live,
+		.defined = c->defined,
+		.n_live = c->n_live,
+		.n_defined = c->n_defined,
+		.fix = c->fix,
+		.found = net_found,
+		.get_plan = net_plan_of,
+		.busy = net_busy,
+		.arg = c,
+	};
+	struct vps_err err = {0};
+	struct net_host *net;
+	int r = host_net(c->h, &net, &err);
+
+	r = r ?: net_audit(net, &a, &err);
+	if (r < 0)
+		check_add(c, CHECK_NOTE, 0, NULL, "the network could not be looked at: %s", err.msg);
+}
+
+static void check_loops(struct check *c)
+{
+	auto_strv found = NULL;
+	struct vps_err err = {0};
+
+	if (img_disk_audit(c->h->instances_fd, c->fix, &found, &err) < 0)
+		return;
+	for (char **p = found; p && *p; p++) {
+		autofree char *what = str_fmt("a loop device nobody mounts: %s", *p);
+
+		leftover(c, 0, 0, &err, what ? what : "a loop device nobody mounts");
+	}
+}
+
+/* ---- mounts ------------------------------------------------------------------------------ */
+
+/* mountinfo writes space, tab, newline and backslash as \ooo. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = '\0';
+}
+
+/* Nothing of ours is mounted where others see it, but lxcfs. An operator may have mounted file systems on
+ * the trees themselves; below an id there is no such. */
+static unsigned mount_of(const struct vps_conf *conf, const char *path)
+{
+	auto_strv parents = NULL;
+	unsigned id = 0;
+
+	if (strv_addf(&parents, "%s/instances/", conf->root) < 0 || strv_addf(&parents, "%s/", conf->run) < 0)
+		return 0;
+	for (char **p = parents; *p; p++) {
+		char first[ID_STR];
+		size_t n;
+
+		if (!str_starts(path, *p))
+			continue;
+		n = strcspn(path + strlen(*p), "/");
+		if (n >= sizeof(first))
+			continue;
+		memcpy(first, path + strlen(*p), n);
+		first[n] = '\0';
+		if (parse_vps_id(first, &id))
+			return id;
+	}
+	return 0;
+}
+
+static void check_mounts(struct check *c)
+{
+	autofree char *text = NULL;
+
+	if (fs_read(AT_FDCWD, "/proc/self/mountinfo", 64u << 20, &text, NULL) < 0)
+		return;
+	for (char *p = text, *line; (line = strsep(&p, "\n"));) {
+		struct vps_err err = {0};
+		char *path = line;
+		unsigned id;
+		int r = 0;
+
+		for (int field = 1; path && field < 5; field++) {
+			path = strchr(path, ' ');
+			path += path != NULL;
+		}
+		if (!path)
+			continue;
+		path[strcspn(path, " ")] = '\0';
+		unescape(path);
+		id = mount_of(&c->h->conf, path);
+		if (!id || !may_touch(c, id))
+			continue;
+		if (c->fix && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+			r = -errno;
+		leftover(c, id, r, &err, "a mount");
+	}
+}
+
+/* ---- temp files, images, lxcfs ------------------------------------------------------------ */
+
+static unsigned old_temps(int dirfd, const char *path, bool fix)
+{
+	autoclose int dir = fs_open_dir(dirfd, path);
+	auto_strv names = NULL;
+	time_t now = time(NULL);
+	unsigned n = 0;
+
+	if (dir < 0 || fs_list(dir, ".", &names) < 0)
+		return 0;
+	for (char **p = names; p && *p; p++) {
+		struct stat st;
+
+		if (!str_starts(*p, FS_TMP_PREFIX) || fstatat(dir, *p, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    now - st.st_mtime < TEMP_OLD_S)
+			continue;
+		n += !fix || unlinkat(dir, *p, 0) == 0;
+	}
+	return n;
+}
+
+static void check_temps(struct check *c)
+{
+	struct vps_err err = {0};
+	unsigned n = old_temps(c->h->root_fd, ".", c->fix) + old_temps(c->h->run_fd, ".", c->fix);
+	char what[64], dir[ID_STR];
+
+	if (n) {
+		snprintf(what, sizeof(what), "%u unfinished file%s", n, n == 1 ? "" : "s");
+		leftover(c, 0, 0, &err, what);
+	}
+	for (size_t i = 0; i < c->n_defined; i++) {
+		id_str(c->defined[i], dir);
+		n = old_temps(c->h->instances_fd, dir, c->fix) + old_temps(c->h->run_fd, dir, c->fix);
+		if (!n)
+			continue;
+		snprintf(what, sizeof(what), "%u unfinished file%s", n, n == 1 ? "" : "s");
+		leftover(c, c->defined[i], 0, &err, what);
+	}
+}
+
+static void check_images(struct check *c)
+{
+	struct img_gc_result r = {0};
+	struct vps_err err = {0};
+	struct img_store *images;
+	char size[16];
+
+	if (vps_host_images(c->h, &images, NULL) < 0 || img_gc(images, !c->fix, &r, &err) < 0)
+		return;
+	fmt_size(r.bytes, size, sizeof(size));
+	if (r.temps) {
+		autofree char *what = str_fmt("unfinished work of %u import%s", r.temps, r.temps == 1 ? "" : "s");
+
+		leftover(c, 0, 0, &err, what ? what : "unfinished imports");
+	}
+	if (r.images + r.layers + r.blobs)
+		check_add(c, CHECK_NOTE, 0, c->fix ? NULL : "`vps image gc` or `vps host gc` gives it back",
+			  "%u image%s, %u layer%s that nothing uses: %s%s", r.images,
+			  r.images == 1 ? "" : "s", r.layers, r.layers == 1 ? "" : "s", size,
+			  c->fix ? ", removed" : "");
+}
+
+static void check_lxcfs(struct check *c)
+{
+	autoclose int pidfd = lxcfs_pidfd(c->h->run_fd);
+	struct vps_err err = {0};
+	bool there = fs_exists(c->h->run_fd, "lxcfs.pid") || fs_exists(c->h->run_fd, "lxcfs");
+
+	if (!there || c->n_live || (pidfd >= 0 && !c->fix))
+		return;
+	int r = c->fix ? lxcfs_stop(c->h->run_fd, c->h->conf.run, &err) : 0;
+	if (pidfd < 0 || r < 0)
+		leftover(c, 0, r, &err, "files of an lxcfs that died");
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+void vps_findings_free(struct vps_finding *f, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(f[i].what);
+		free(f[i].help);
+	}
+	free(f);
+}
+
+int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_t *ret_n,
+		   struct vps_err *err)
+{
+	struct check c = {.h = h, .fix = fix};
+	int r = read_ids(&c, err);
+
+	if (r == 0) {
+		/* Runs first: what they leave is judged by who lives. */
+		check_runs(&c);
+		check_run_dirs(&c);
+		check_mounts(&c);
+		check_cgroups(&c);
+		check_network(&c);
+		check_names(&c);
+		check_loops(&c);
+		check_pins(&c);
+		check_temps(&c);
+		check_images(&c);
+		check_lxcfs(&c);
+		check_facts(&c);
+		r = c.oom;
+	}
+	free(c.defined);
+	free(c.live);
+	if (r < 0) {
+		vps_findings_free(c.found, c.n);
+		return vps_err_sys(err, r, "host check");
+	}
+	*ret = c.found;
+	*ret_n = c.n;
+	return 0;
+}

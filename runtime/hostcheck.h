@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between hostcheck.c (leftovers) and hostfacts.c (what this host can do). */
+#ifndef VPS_RUNTIME_HOSTCHECK_H
+#define VPS_RUNTIME_HOSTCHECK_H
+
+#include "runtime/internal.h"
+
+struct check {
+	struct vps_host *h;
+	bool fix;
+	struct vps_finding *found;
+	size_t n, cap;
+	int oom; /* sticky: -ENOMEM */
+	unsigned *defined, *live; /* ascending */
+	size_t n_defined, n_live;
+};
+
+enum check_kind { CHECK_NOTE, CHECK_LEFTOVER, CHECK_FIXED };
+/* help may be NULL. */
+void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help, const char *fmt, ...)
+	PRINTF_LIKE(5, 6);
+/* Notes and advice. */
+void check_facts(struct check *c);
+
+#endif
