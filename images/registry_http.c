@@ -58,12 +58,11 @@ static int load(struct http *h, struct vps_err *err)
 int http_open(const struct http_conf *conf, struct http **ret, struct vps_err *err)
 {
 	struct http *h = calloc(1, sizeof *h);
-	int r = h ? 0 : -ENOMEM;
 
-	if (r < 0)
-		return vps_err_sys(err, r, "registry");
+	if (!h)
+		return vps_err_sys(err, -ENOMEM, "registry");
 	h->conf = conf;
-	r = load(h, err);
+	int r = load(h, err);
 	if (r == 0 && h->curl_global_init_(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		r = vps_err_set(err, VPS_EUNSUPPORTED, "libcurl does not start");
 	if (r == 0 && !(h->multi = h->curl_multi_init_()))
