@@ -19,6 +19,9 @@ if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
 	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"
 fi
 ip link set lo up
+# as every host, an address to speak from
+ip addr add 198.18.0.1/32 dev lo
+ip -6 addr add 2001:db8::1/128 dev lo nodad
 
 builddir=${VPS_BUILD:-$top/build/main}
 PATH=$builddir:$PATH
@@ -28,6 +31,21 @@ export VPS_ROOT=$work/root VPS_RUN=$work/run VPS_CONF=$work/vps.conf
 cache=${VPS_TEST_CACHE:-/var/cache/vps-tests}
 mkdir -p "$VPS_ROOT" "$VPS_RUN" "$cache"
 : >"$VPS_CONF"
+
+# What must be the same before and after, as text.
+footprint() {
+	local tag
+	tag=$(vps_tag)
+	awk -v w="$work" 'index($0, w) || /\/vps/ {print "mount", $5}' /proc/self/mountinfo
+	find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
+	ip -o link | awk -F': ' '{print "link", $2}'
+	losetup -a 2>/dev/null | grep -F "$work" | sed 's/^/loop /'
+	pgrep -f "vps-monitor.*$work" | sed 's/^/monitor /'
+	stat -c 'device %n %t:%T %a %u %g' /dev/null /dev/zero /dev/tty
+}
+vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }
+
+before=$(footprint)
 
 skip() { echo "SKIP:$*" >"$work/.skip"; exit 0; }
 fail() { echo "# $*"; exit 1; }
@@ -41,6 +59,10 @@ expect_exit() {
 		sed 's/^/#   /' "$work/.out" "$work/.err"
 		return 1
 	}
+}
+# expect_fail COMMAND... - any exit code but 0
+expect_fail() {
+	! "$@" >"$work/.out" 2>"$work/.err" || { echo "# should have failed: $*"; return 1; }
 }
 # expect TEXT PATTERN - glob match
 expect() {
@@ -87,19 +109,6 @@ debian_image() {
 	vps image import -q "$tar" debian:12 >/dev/null
 }
 
-# What must be the same before and after, as text.
-footprint() {
-	local tag
-	tag=$(vps_tag)
-	awk -v w="$work" 'index($0, w) || /\/vps/ {print "mount", $5}' /proc/self/mountinfo
-	find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
-	ip -o link | awk -F': ' '{print "link", $2}'
-	losetup -a 2>/dev/null | grep -F "$work" | sed 's/^/loop /'
-	pgrep -f "vps-monitor.*$work" | sed 's/^/monitor /'
-	stat -c 'device %n %t:%T %a %u %g' /dev/null /dev/zero /dev/tty
-}
-vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }
-
 clean() {
 	vps delete --all --force -q >/dev/null 2>&1
 	vps host gc -q >/dev/null 2>&1
@@ -120,7 +129,8 @@ run_one() {
 	(
 		set -e
 		"$name"
-	) >"$work/.log" 2>&1 </dev/null || status=$?
+	) >"$work/.log" 2>&1 </dev/null
+	status=$? # not behind ||: that would switch errexit off inside
 	local words=${name#test_}
 	words=${words//_/ }
 	if [ -f "$work/.skip" ]; then
@@ -138,8 +148,6 @@ run_tests() {
 	mapfile -t names < <(grep -oE '^test_[a-z0-9_]+' "$0")
 	# only some of them: words in $VPS_TEST_ONLY
 	echo "1..$((${#names[@]} + 1))"
-	local before
-	before=$(footprint)
 	for name in "${names[@]}"; do
 		n=$((n + 1))
 		if [ -n "${VPS_TEST_ONLY:-}" ] && [[ ${name//_/ } != *"${VPS_TEST_ONLY//_/ }"* ]]; then
@@ -149,6 +157,7 @@ run_tests() {
 		run_one $n "$name"
 	done
 	vps delete --all --force -q >/dev/null 2>&1
+	vps host gc -q >/dev/null 2>&1 # ends what all VPSes shared
 	local after
 	after=$(footprint)
 	if [ "$before" = "$after" ] && vps host check -q >"$work/.check" 2>&1; then

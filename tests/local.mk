@@ -20,5 +20,10 @@ EXTRA_DIST += tests/fuzz/corpus
 .PHONY: unit-tests
 unit-tests: $(check_PROGRAMS) $(pkglibexec_PROGRAMS)
 
-EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh
+# The pages against the program.
+TESTS += tests/check-man
+EXTRA_DIST += tests/check-man
+
+EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh \
+	tests/bench/run $(top_srcdir)/tests/integration
 include tests/fault/local.mk

@@ -25,12 +25,12 @@ test_spoofed_sources_are_dropped() {
 	local victim
 	victim=$(ip4 n2)
 	vps exec n1 -- ip addr add "$victim/32" dev eth0
-	expect_exit 1 vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
+	expect_fail vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
 	# n2 still has its own address
 	curl -sf --max-time 5 "http://$victim/" | grep -q hello
 	vps exec n1 -- ip addr del "$victim/32" dev eth0
 	vps exec n1 -- ip addr add 203.0.113.9/32 dev eth0
-	expect_exit 1 vps exec n1 -- ping -c 2 -W 1 -I 203.0.113.9 "$victim"
+	expect_fail vps exec n1 -- ping -c 2 -W 1 -I 203.0.113.9 "$victim"
 	vps exec n1 -- ip addr del 203.0.113.9/32 dev eth0
 }
 
@@ -38,7 +38,7 @@ test_another_mac_is_dropped() {
 	vps launch mac --image tiny --ip auto -- sleep 1000
 	ping -c 1 -W 3 "$(ip4 mac)"
 	vps exec mac -- ip link set eth0 address 02:de:ad:be:ef:01
-	expect_exit 1 ping -c 2 -W 1 "$(ip4 mac)"
+	expect_fail ping -c 2 -W 1 "$(ip4 mac)"
 	vps delete -f mac
 }
 
@@ -73,7 +73,7 @@ test_an_address_can_be_added_and_removed_live() {
 	vps set n1 --ip auto --ip auto6 --ip 10.123.99.7
 	ping -c 1 -W 3 10.123.99.7
 	vps set n1 --ip '' --ip auto --ip auto6
-	expect_exit 1 ping -c 1 -W 1 10.123.99.7
+	expect_fail ping -c 1 -W 1 10.123.99.7
 	ping -c 1 -W 3 "$(ip4 n1)"
 }
 
@@ -91,7 +91,7 @@ test_a_bridge() {
 	ping -c 1 -W 3 192.0.2.10
 	vps exec b1 -- ping -c 1 -W 3 192.0.2.11
 	vps exec b1 -- ip addr add 192.0.2.99/24 dev eth0
-	expect_exit 1 vps exec b1 -- ping -c 2 -W 1 -I 192.0.2.99 192.0.2.1
+	expect_fail vps exec b1 -- ping -c 2 -W 1 -I 192.0.2.99 192.0.2.1
 	vps delete -f b1 b2
 	ip link del br0
 	expect_exit 5 vps launch b3 --image tiny --net bridge=nobr --ip 192.0.2.10/24 || expect_exit 2 vps launch b3 --image tiny --net bridge=nobr --ip 192.0.2.10/24
@@ -105,7 +105,7 @@ test_a_flushed_firewall_is_told_and_healed() {
 	local victim
 	victim=$(ip4 n2)
 	vps exec n1 -- ip addr add "$victim/32" dev eth0
-	expect_exit 1 vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
+	expect_fail vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
 	vps exec n1 -- ip addr del "$victim/32" dev eth0
 	curl -sf --max-time 5 "http://$(ip4 n1)/" | grep -q hello
 }
