@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "runtime/events.h"
 #include "runtime/monitor/impl.h"
 #include "runtime/monitor_files.h"
 #include "runtime/restart.h"
@@ -96,6 +97,16 @@ static uint64_t up_seconds(const struct monitor *m)
 	return now > start ? (now - start) / SEC : 0;
 }
 
+static void say_end(struct monitor *m)
+{
+	const struct event_field f[] = {
+		{.key = "cause", .str = monitor_cause_name(m->cause)},
+		{.key = "exit_code", .num = m->exit_code},
+	};
+
+	event_add(m->run_fd, m->a.id, m->a.name, "exit", f, ARRAY_LEN(f));
+}
+
 static void record(struct monitor *m)
 {
 	oom_count(m);
@@ -130,7 +141,7 @@ static void record(struct monitor *m)
 	close_fd(&m->a.pidfd);
 	close_fd(&m->a.gate);
 	close_fd(&m->lxcfs);
-	say(m, "exit", monitor_cause_name(m->cause), NULL, m->exit_code);
+	say_end(m);
 	console_drain(m);
 	status_changed(m);
 }

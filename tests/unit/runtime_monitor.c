@@ -49,8 +49,8 @@ static void test_run_and_exit(void **state)
 	assert_int_equal(last_of(f).cause, MONITOR_EXITED);
 	assert_int_equal(last_of(f).started, 1700000000);
 	assert_true(file_has(f->inst, "console.log", "hello\r\n"));
-	assert_true(file_has(f->run, "events", "\"event\":\"exit\",\"exited\":7") ||
-		    file_has(f->run, "events", "\"event\":\"exit\""));
+	assert_true(file_has(f->run, "events",
+			     "\"event\":\"exit\",\"cause\":\"exited\",\"exit_code\":7}"));
 	/* It had it torn down, and left nothing of its own. */
 	assert_true(file_has(f->t->fd, "calls", "_teardown 101"));
 	assert_false(fs_exists(f->dir, "state.json"));
@@ -201,7 +201,7 @@ static void test_pipes(void **state)
 	uint64_t bytes = 0, lost = 0;
 
 	f->a.hold_for_attach = true;
-	fix_start(f, false, "cat; echo to-stderr >&2; head -c 3000000 /dev/zero; exit 4");
+	fix_start(f, false, "cat; echo to-stderr >&2; sleep 0.3; head -c 3000000 /dev/zero; exit 4");
 	assert_false(status_of(f).ready);
 
 	autoclose int fd = attach(f, true);
@@ -285,7 +285,7 @@ static void test_reboot(void **state)
 	run_for_cause(f, "kill -HUP $$", MONITOR_REBOOT, 0);
 	eventually(file_has(f->t->fd, "calls", "_restart"));
 	assert_true(now_ms() - f->started_ms < 900);
-	assert_true(file_has(f->t->fd, "calls", "--conf /etc/some.conf _restart 101"));
+	assert_true(file_has(f->t->fd, "calls", "--config /etc/some.conf _restart 101"));
 	assert_int_equal(status_of(f).phase, MONITOR_BACKOFF);
 	assert_int_equal(status_of(f).restarts, 1);
 	assert_int_equal(status_of(f).failures, 1);
