@@ -51,7 +51,8 @@ int addr_del(struct nl *n, int index, const struct net_addr *a)
 	return nl_talk(n, addr_msg(n, RTM_DELADDR, 0, index, a), NULL, NULL);
 }
 
-static struct nlmsghdr *route_msg(struct nl *n, uint16_t type, uint16_t flags, const struct route *r)
+static struct nlmsghdr *route_msg(struct nl *n, uint16_t type, uint16_t flags,
+				  const struct route *r)
 {
 	bool direct = !r->via.family;
 	struct rtmsg m = {
@@ -119,8 +120,8 @@ static int read_route(const struct nlmsghdr *h, void *arg)
 
 int route_lookup(struct nl *n, const struct net_addr *a, uint8_t *ret_type, int *ret_oif)
 {
-	/* The entry, not a ready route: for that the kernel would choose a source address, and look at
-	 * every link for one. */
+	/* The entry, not a ready route: for that the kernel would choose a source address, and look
+	 * at every link for one. */
 	struct rtmsg m = {.rtm_family = (uint8_t)a->family,
 			  .rtm_dst_len = (uint8_t)net_addr_bits(a),
 			  .rtm_flags = RTM_F_FIB_MATCH};
@@ -141,9 +142,8 @@ int route_lookup(struct nl *n, const struct net_addr *a, uint8_t *ret_type, int 
 static struct nlmsghdr *neigh_msg(struct nl *n, uint16_t type, uint16_t flags, int index,
 				  const struct net_addr *a)
 {
-	struct ndmsg m = {.ndm_family = (uint8_t)a->family,
-			  .ndm_ifindex = index,
-			  .ndm_state = NUD_PERMANENT};
+	struct ndmsg m = {
+		.ndm_family = (uint8_t)a->family, .ndm_ifindex = index, .ndm_state = NUD_PERMANENT};
 	struct nlmsghdr *h = nl_begin(n, type, flags, &m, sizeof(m));
 
 	nl_put(h, NDA_DST, net_addr_bytes(a), bytes(a));
@@ -152,8 +152,7 @@ static struct nlmsghdr *neigh_msg(struct nl *n, uint16_t type, uint16_t flags, i
 
 int neigh_set(struct nl *n, int index, const struct net_addr *a, const uint8_t mac[6])
 {
-	struct nlmsghdr *h =
-		neigh_msg(n, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, index, a);
+	struct nlmsghdr *h = neigh_msg(n, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, index, a);
 
 	nl_put(h, NDA_LLADDR, mac, 6);
 	return nl_talk(n, h, NULL, NULL);

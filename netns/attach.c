@@ -63,10 +63,8 @@ static const struct net_addr *first(const struct net_plan *p, int family)
 static int default_route(struct ends *e, const struct net_addr *gw, const struct net_addr *src,
 			 struct vps_err *err)
 {
-	struct route r = {.dst = {.family = gw->family},
-			  .via = *gw,
-			  .oif = e->guest,
-			  .onlink = true};
+	struct route r = {
+		.dst = {.family = gw->family}, .via = *gw, .oif = e->guest, .onlink = true};
 	char text[NET_ADDR_STR];
 	int rc;
 
@@ -120,7 +118,8 @@ int ends_set_ipv6(struct ends *e, bool on, struct vps_err *err)
 		return vps_err_sys(err, r, "IPv6 settings of '%s'", e->ifname);
 	if (!on)
 		return 0;
-	/* /128 without a prefix route: 2,000 guests would make one fe80::/64 list of 2,000 routes. */
+	/* /128 without a prefix route: 2,000 guests would make one fe80::/64 list of 2,000 routes.
+	 */
 	r = addr_add(&e->h->rt, e->host, &net_gw6, false);
 	if (r < 0)
 		return nl_fail(&e->h->rt, err, r, "address fe80::1 on '%s'", e->ifname);
@@ -136,7 +135,8 @@ uint32_t plan_gso(const struct net_plan *p)
 	return piece < 3000 ? 3000 : (uint32_t)piece;
 }
 
-/* The MTU of the way to the internet. Addresses of documentation: only the routing table is asked. */
+/* The MTU of the way to the internet. Addresses of documentation: only the routing table is asked.
+ */
 static uint32_t uplink_mtu(struct net_host *h)
 {
 	static const struct net_addr far[2] = {
@@ -208,7 +208,8 @@ static int bring_up(struct nl *n, int index, const char *name, struct vps_err *e
 	return r < 0 ? nl_fail(n, err, r, "bring up '%s'", name) : 0;
 }
 
-static int attach_routed(struct ends *e, const struct net_plan *p, int netns_fd, struct vps_err *err)
+static int attach_routed(struct ends *e, const struct net_plan *p, int netns_fd,
+			 struct vps_err *err)
 {
 	uint32_t mtu = p->mtu ? p->mtu : uplink_mtu(e->h);
 	int r = make_veth(e, p, netns_fd, mtu, err);
@@ -231,6 +232,8 @@ static int attach_routed(struct ends *e, const struct net_plan *p, int netns_fd,
 		r = ends_add_addr(e, &p->addrs[i], err);
 	if (r == 0)
 		r = ends_set_routes(e, p, err);
+	if (r == 0)
+		link_wait_ready(&e->h->rt, e->host);
 	return r;
 }
 
@@ -252,7 +255,8 @@ static int own_addrs(struct ends *e, const struct net_plan *p, struct vps_err *e
 	return r;
 }
 
-static int attach_bridge(struct ends *e, const struct net_plan *p, int netns_fd, struct vps_err *err)
+static int attach_bridge(struct ends *e, const struct net_plan *p, int netns_fd,
+			 struct vps_err *err)
 {
 	struct link_info br;
 	int r = link_get(&e->h->rt, p->parent, &br);
@@ -276,10 +280,13 @@ static int attach_bridge(struct ends *e, const struct net_plan *p, int netns_fd,
 		r = bring_up(&e->in, e->guest, p->guest_if, err);
 	if (r == 0)
 		r = own_addrs(e, p, err);
+	if (r == 0)
+		link_wait_ready(&e->h->rt, e->host);
 	return r;
 }
 
-static int attach_macvlan(struct ends *e, const struct net_plan *p, int netns_fd, struct vps_err *err)
+static int attach_macvlan(struct ends *e, const struct net_plan *p, int netns_fd,
+			  struct vps_err *err)
 {
 	struct link_info parent;
 	int r = link_get(&e->h->rt, p->parent, &parent);

@@ -10,7 +10,7 @@ bool plan_has(const struct net_plan *p, int family);
 /* Both ends of one guest's link. */
 struct ends {
 	struct net_host *h;
-	struct nl in; /* rtnetlink inside the guest's namespace */
+	struct nl in;	 /* rtnetlink inside the guest's namespace */
 	int host, guest; /* interface indices */
 	char ifname[IFNAMSIZ];
 	uint8_t mac[6];

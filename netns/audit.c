@@ -142,8 +142,10 @@ static void forward_drop(void *arg, int family, const char *table, const char *c
 	tell(s, 0, false,
 	     "chain '%s %s %s' drops what is forwarded, by policy: guests may be cut off; allow "
 	     "forwarding from and to %s* there",
-	     family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "inet", table, chain,
-	     s->h->tag);
+	     family == NFPROTO_IPV4   ? "ip"
+	     : family == NFPROTO_IPV6 ? "ip6"
+				      : "inet",
+	     table, chain, s->h->tag);
 }
 
 static void check_host(struct audit *s, bool routed, bool v6)
@@ -282,9 +284,7 @@ static void compare(struct audit *s, const struct nft_elems *want, const struct 
 	size_t i = 0, k = 0;
 
 	while (i < want->n || k < there->n) {
-		int c = i == want->n	 ? 1
-			: k == there->n ? -1
-					 : by_place(&want->e[i], &there->e[k]);
+		int c = i == want->n ? 1 : k == there->n ? -1 : by_place(&want->e[i], &there->e[k]);
 
 		if (c < 0)
 			differ(s, &want->e[i++], "is missing");

@@ -64,11 +64,13 @@ static int check_addrs(const struct net_plan *p, struct vps_err *err)
 static int check_publish(const struct net_plan *p, struct vps_err *err)
 {
 	if (p->n_publish && p->mode != NET_ROUTED)
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "publishing ports needs the routed network: elsewhere the VPS is "
-				   "on the wire with its own address");
+		return vps_err_set(
+			err, VPS_EUNSUPPORTED,
+			"publishing ports needs the routed network: elsewhere the VPS is "
+			"on the wire with its own address");
 	if (p->n_publish > NET_PUBLISH_MAX)
-		return vps_err_set(err, VPS_EUSAGE, "more than %d published ports", NET_PUBLISH_MAX);
+		return vps_err_set(err, VPS_EUSAGE, "more than %d published ports",
+				   NET_PUBLISH_MAX);
 	for (size_t i = 0; i < p->n_publish; i++) {
 		const struct net_publish *x = &p->publish[i];
 
@@ -106,10 +108,10 @@ static int check_numbers(const struct net_plan *p, struct vps_err *err)
 	if (p->conntrack_max && p->conntrack_max < 64)
 		return vps_err_set(err, VPS_EUSAGE, "a cap on connections is at least 64");
 	if (p->mode == NET_BRIDGE && p->conntrack_max)
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "the host does not track connections on a bridge: no cap possible");
-	if (p->mode == NET_MACVLAN &&
-	    (p->conntrack_max || p->pps || p->rate_in || p->rate_out))
+		return vps_err_set(
+			err, VPS_EUNSUPPORTED,
+			"the host does not track connections on a bridge: no cap possible");
+	if (p->mode == NET_MACVLAN && (p->conntrack_max || p->pps || p->rate_in || p->rate_out))
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "macvlan frames do not pass the host: no rate, packet rate or "
 				   "connection cap possible (use routed or bridge)");
@@ -123,13 +125,14 @@ static int check_parent(struct net_host *h, const struct net_plan *p, struct vps
 
 	if (p->mode != NET_BRIDGE && p->mode != NET_MACVLAN)
 		return 0;
-	/* A tenant's root makes frames of any sender and, on top of its macvlan, further macvlans: no hook
-	 * of the host's can tell these frames from the host's own. */
+	/* A tenant's root makes frames of any sender and, on top of its macvlan, further macvlans:
+	 * no hook of the host's can tell these frames from the host's own. */
 	if (p->mode == NET_MACVLAN && !h->macvlan_unfiltered)
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "macvlan cannot keep a VPS from forging its MAC and IP address; use "
-				   "the routed network or a bridge (vps.conf can allow macvlan for "
-				   "tenants you trust)");
+		return vps_err_set(
+			err, VPS_EUNSUPPORTED,
+			"macvlan cannot keep a VPS from forging its MAC and IP address; use "
+			"the routed network or a bridge (vps.conf can allow macvlan for "
+			"tenants you trust)");
 	if (!ifname_valid(p->parent))
 		return vps_err_set(err, VPS_EUSAGE, "bad name of the %s",
 				   p->mode == NET_BRIDGE ? "bridge" : "parent interface");

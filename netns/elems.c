@@ -11,9 +11,9 @@ enum { T_IP4 = 7, T_IP6 = 8, T_ETHER = 9, T_PROTO = 12, T_PORT = 13, T_MARK = 19
 #define CAT3(a, b, c)	 (CAT2(a, b) << 6 | (c))
 #define CAT4(a, b, c, d) (CAT3(a, b, c) << 6 | (d))
 
-#define IN  (1u << NFT_T_INET)
-#define AR  (1u << NFT_T_ARP)
-#define BR  (1u << NFT_T_BRIDGE)
+#define IN (1u << NFT_T_INET)
+#define AR (1u << NFT_T_ARP)
+#define BR (1u << NFT_T_BRIDGE)
 
 const struct nft_set_def nft_sets[SET_COUNT] = {
 	[SET_GUESTS] = {"guests", 16, 0, T_IFNAME, .tables = IN | AR | BR},
@@ -71,7 +71,7 @@ unsigned nft_ct_class(uint32_t max)
 	unsigned class = 0;
 
 	while (class + 1 < NFT_CT_CLASSES && nft_ct_cap(class + 1) <= max)
-		class++;
+		class ++;
 	return class;
 }
 
@@ -141,7 +141,8 @@ static void add_sources(struct maker *m, const struct net_plan *p)
 	}
 }
 
-static void add_limit(struct maker *m, enum nft_table t, enum nft_set s, uint64_t rate, uint32_t burst)
+static void add_limit(struct maker *m, enum nft_table t, enum nft_set s, uint64_t rate,
+		      uint32_t burst)
 {
 	struct nft_elem *e = add(m, t, s);
 
@@ -151,8 +152,8 @@ static void add_limit(struct maker *m, enum nft_table t, enum nft_set s, uint64_
 	e->burst = burst;
 }
 
-/* A policer drops what a shaper would let wait, so TCP needs room for its bursts: 100 ms of the rate, and
- * never less than a few of the largest packets a guest hands over in one piece. */
+/* A policer drops what a shaper would let wait, so TCP needs room for its bursts: 100 ms of the
+ * rate, and never less than a few of the largest packets a guest hands over in one piece. */
 static uint32_t rate_burst(uint64_t bytes)
 {
 	uint64_t burst = bytes / 10;
@@ -173,8 +174,7 @@ static void add_limits(struct maker *m, const struct net_plan *p)
 	if (p->rate_out)
 		add_limit(m, m->table, SET_RATE, p->rate_out / 8, rate_burst(p->rate_out / 8));
 	if (m->table == NFT_T_INET) {
-		uint32_t class =
-			nft_ct_class(p->conntrack_max ? p->conntrack_max : m->ct_default);
+		uint32_t class = nft_ct_class(p->conntrack_max ? p->conntrack_max : m->ct_default);
 		struct nft_elem *e = add(m, NFT_T_INET, SET_CTCAP);
 
 		if (e)
@@ -224,8 +224,8 @@ static void add_published(struct maker *m, const struct net_plan *p)
 			int family = k ? AF_INET6 : AF_INET;
 			const struct net_addr *to = first_of(p, family);
 
-			if (to && (!p->publish[i].host.family ||
-				   p->publish[i].host.family == family))
+			if (to &&
+			    (!p->publish[i].host.family || p->publish[i].host.family == family))
 				add_publish(m, &p->publish[i], to);
 		}
 }

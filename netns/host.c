@@ -49,7 +49,8 @@ static uint32_t default_cap(void)
 	uint64_t max;
 
 	/* Not there: the tracker's module is not loaded yet. Its usual size is 262,144. */
-	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_max", buf, sizeof(buf)) < 0 ||
+	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_max", buf, sizeof(buf)) <
+		    0 ||
 	    parse_u64(buf, UINT64_MAX, &max) < 0)
 		max = 262144;
 	max /= 16;
@@ -62,9 +63,10 @@ int net_host_open(const struct net_conf *conf, struct net_host **ret, struct vps
 	int r;
 
 	if (!tag_valid(conf->tag))
-		return vps_err_set(err, VPS_ECONF,
-				   "network tag '%s': 1 to %d of a-z, 0-9 and -, no digit at the end",
-				   conf->tag ? conf->tag : "", NET_TAG_MAX);
+		return vps_err_set(
+			err, VPS_ECONF,
+			"network tag '%s': 1 to %d of a-z, 0-9 and -, no digit at the end",
+			conf->tag ? conf->tag : "", NET_TAG_MAX);
 	r = pool_check(&conf->pool4, AF_INET, err);
 	if (r == 0)
 		r = pool_check(&conf->pool6, AF_INET6, err);
@@ -121,8 +123,8 @@ bool host_sysctl_is(const char *path, const char *value)
 	return fs_read_buf(AT_FDCWD, path, now, sizeof(now)) >= 0 && strcmp(now, value) == 0;
 }
 
-/* With forwarding on, the kernel forgets the routes it learned from router advertisements on interfaces
- * whose accept_ra is 1, the host's own default route among them; 2 keeps them. */
+/* With forwarding on, the kernel forgets the routes it learned from router advertisements on
+ * interfaces whose accept_ra is 1, the host's own default route among them; 2 keeps them. */
 static int keep_ra_routes(void)
 {
 	auto_strv all = NULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Leases: symbolic links in one directory, name: what is leased, target: whose it is. symlink(2) either
- * makes the link or says EEXIST, so two commands cannot both have one. Taking ports and giving back
- * happens under a lock besides, because "any address" and "this address" of one port are two names.
+ * Leases: symbolic links in one directory, name: what is leased, target: whose it is. symlink(2)
+ * either makes the link or says EEXIST, so two commands cannot both have one. Taking ports and
+ * giving back happens under a lock besides, because "any address" and "this address" of one port
+ * are two names.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -104,12 +105,13 @@ static bool nth(const struct net_addr *pool, uint64_t i, struct net_addr *ret)
 		if (k < 64 && (i >> k) & 1)
 			b[bit / 8] |= (uint8_t)(0x80 >> (bit % 8));
 		else
-			b[bit / 8] &= (uint8_t)~(0x80 >> (bit % 8));
+			b[bit / 8] &= (uint8_t) ~(0x80 >> (bit % 8));
 	}
 	return true;
 }
 
-/* Network, gateway (the first host), and for IPv4 broadcast. Pools of one or two addresses have none. */
+/* Network, gateway (the first host), and for IPv4 broadcast. Pools of one or two addresses have
+ * none. */
 static bool reserved(const struct net_addr *pool, const struct net_addr *a)
 {
 	unsigned host_bits = net_addr_bits(pool) - pool->len;
@@ -173,8 +175,8 @@ static int lease_first(struct net_host *h, unsigned id, int family, struct net_a
 			   net_addr_str(pool, true, text));
 }
 
-int net_lease_addr(struct net_host *h, unsigned id, const struct net_addr *want, struct net_addr *ret,
-		   struct vps_err *err)
+int net_lease_addr(struct net_host *h, unsigned id, const struct net_addr *want,
+		   struct net_addr *ret, struct vps_err *err)
 {
 	char name[NET_ADDR_STR];
 	const struct net_addr *pool;
@@ -246,7 +248,8 @@ static bool host_listens(const struct net_publish *p)
 	bool busy = false;
 
 	for (int i = 0; i < 2 && !busy; i++) {
-		struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(p->host_port)};
+		struct sockaddr_in6 a6 = {.sin6_family = AF_INET6,
+					  .sin6_port = htons(p->host_port)};
 		struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(p->host_port)};
 
 		if (p->host.family && p->host.family != families[i])
@@ -256,10 +259,9 @@ static bool host_listens(const struct net_publish *p)
 		if (p->host.family == AF_INET6)
 			a6.sin6_addr = p->host.v6;
 
-		autoclose int fd = socket(families[i],
-					  (p->proto == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) |
-						  SOCK_CLOEXEC,
-					  0);
+		autoclose int fd = socket(
+			families[i],
+			(p->proto == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
 		if (fd < 0)
 			continue;
@@ -267,8 +269,9 @@ static bool host_listens(const struct net_publish *p)
 			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 		if (families[i] == AF_INET6)
 			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-		busy = bind(fd, families[i] == AF_INET ? (struct sockaddr *)&a4
-						       : (struct sockaddr *)&a6,
+		busy = bind(fd,
+			    families[i] == AF_INET ? (struct sockaddr *)&a4
+						   : (struct sockaddr *)&a6,
 			    families[i] == AF_INET ? sizeof(a4) : sizeof(a6)) < 0 &&
 		       errno == EADDRINUSE;
 	}

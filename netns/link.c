@@ -7,10 +7,13 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <string.h>
+#include <time.h>
 
 /* Queues of a veth default to the number of CPUs at both ends: about 1 KiB each, which 2,000
  * guests on 64 CPUs would feel. veth transmits without a queue lock, so one is enough. */
 #define QUEUES 1
+
+#define OPER_UP 6 /* IF_OPER_UP of <linux/if.h>, which does not go with <net/if.h> */
 
 struct reader {
 	int (*fn)(const struct link_info *l, void *arg);
@@ -48,6 +51,10 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 	l.mtu = nl_u32(nl_find(h, sizeof(ifi), IFLA_MTU), 0);
 	l.master = (int)nl_u32(nl_find(h, sizeof(ifi), IFLA_MASTER), 0);
 	l.parent = (int)nl_u32(nl_find(h, sizeof(ifi), IFLA_LINK), 0);
+	const struct nlattr *oper = nl_find(h, sizeof(ifi), IFLA_OPERSTATE);
+
+	if (nl_len(oper) == 1)
+		l.operstate = *(const uint8_t *)nl_data(oper);
 	nl_str(nl_find(h, sizeof(ifi), IFLA_IFNAME), l.name, sizeof(l.name));
 	nl_str(nl_find_in(nl_find(h, sizeof(ifi), IFLA_LINKINFO), IFLA_INFO_KIND), l.kind,
 	       sizeof(l.kind));
@@ -119,8 +126,7 @@ static void put_common(struct nlmsghdr *h, const char *name, const uint8_t *mac,
 int link_add_veth(struct nl *n, const struct link_veth *v)
 {
 	struct ifinfomsg ifi = {0};
-	struct nlmsghdr *h =
-		nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi));
+	struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi));
 
 	put_common(h, v->name, v->mac, v->mtu);
 
@@ -148,8 +154,7 @@ int link_add_macvlan(struct nl *n, int parent, int ns, const char *name, const u
 		     uint32_t mtu)
 {
 	struct ifinfomsg ifi = {0};
-	struct nlmsghdr *h =
-		nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi));
+	struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi));
 
 	put_common(h, name, mac, mtu);
 	nl_put_u32(h, IFLA_LINK, (uint32_t)parent);
@@ -178,10 +183,21 @@ int link_del(struct nl *n, const char *name)
 
 int link_up(struct nl *n, int index)
 {
-	struct ifinfomsg ifi = {
-		.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	struct ifinfomsg ifi = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 
 	return nl_talk(n, nl_begin(n, RTM_NEWLINK, 0, &ifi, sizeof(ifi)), NULL, NULL);
+}
+
+void link_wait_ready(struct nl *n, int index)
+{
+	struct timespec ms = {.tv_nsec = 1000000};
+	struct link_info l;
+
+	for (int i = 0; i < 200; i++) {
+		if (link_get_index(n, index, &l) < 0 || l.operstate == OPER_UP)
+			return;
+		nanosleep(&ms, NULL);
+	}
 }
 
 int link_set_gso(struct nl *n, int index, uint32_t size)

@@ -61,8 +61,8 @@ struct visit {
 	int result; /* fd or -errno */
 };
 
-/* Shares memory, files and (as posix_spawn does) the caller's thread-local storage, while the caller
- * waits: nothing but system calls here. */
+/* Shares memory, files and (as posix_spawn does) the caller's thread-local storage, while the
+ * caller waits: nothing but system calls here. */
 static int visitor(void *arg)
 {
 	struct visit *v = arg;
@@ -83,7 +83,8 @@ int nl_open_in(struct nl *ret, int proto, int netns_fd)
 	struct visit v = {.netns_fd = netns_fd, .proto = proto, .result = -ECHILD};
 	char stack[16384] __attribute__((aligned(16)));
 
-	/* No exit signal: a caller that reaps its children in a SIGCHLD handler never sees this one. */
+	/* No exit signal: a caller that reaps its children in a SIGCHLD handler never sees this
+	 * one. */
 	pid_t pid = clone(visitor, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES, &v);
 
 	if (pid < 0)
@@ -111,7 +112,8 @@ void nl_done(struct nl *n)
 	*n = (struct nl)NL_INIT;
 }
 
-struct nlmsghdr *nl_begin(struct nl *n, uint16_t type, uint16_t flags, const void *fixed, size_t len)
+struct nlmsghdr *nl_begin(struct nl *n, uint16_t type, uint16_t flags, const void *fixed,
+			  size_t len)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(n->tx);
 
@@ -332,9 +334,7 @@ const struct nlattr *nl_find(const struct nlmsghdr *h, size_t len, uint16_t type
 
 	if (h->nlmsg_len < MNL_NLMSG_HDRLEN + MNL_ALIGN(len))
 		return NULL;
-	mnl_attr_for_each(a, h, len)
-		if (mnl_attr_get_type(a) == type)
-			return a;
+	mnl_attr_for_each(a, h, len) if (mnl_attr_get_type(a) == type) return a;
 	return NULL;
 }
 
@@ -344,9 +344,7 @@ const struct nlattr *nl_find_in(const struct nlattr *nest, uint16_t type)
 
 	if (!nest)
 		return NULL;
-	mnl_attr_for_each_nested(a, nest)
-		if (mnl_attr_get_type(a) == type)
-			return a;
+	mnl_attr_for_each_nested(a, nest) if (mnl_attr_get_type(a) == type) return a;
 	return NULL;
 }
 

@@ -22,7 +22,10 @@ struct nl {
 	char ext[200]; /* the kernel's own words for the last error (NLMSGERR_ATTR_MSG), or "" */
 	char *rx, *tx;
 };
-#define NL_INIT {.fd = -1}
+#define NL_INIT                                                                                    \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
 
 /* Open a socket of a protocol (NETLINK_ROUTE, NETLINK_NETFILTER). 0 or -errno. */
 int nl_open(struct nl *ret, int proto);
@@ -43,8 +46,8 @@ void nl_nest_end(struct nlmsghdr *h, struct nlattr *nest);
 
 /* Called for each answer; negative stops and is returned. */
 typedef int (*nl_fn)(const struct nlmsghdr *h, void *arg);
-/* Send, and read until the acknowledgement (or the end of the dump). 0 or -errno; -EINTR: the dump was
- * not consistent, ask again. */
+/* Send, and read until the acknowledgement (or the end of the dump). 0 or -errno; -EINTR: the dump
+ * was not consistent, ask again. */
 int nl_talk(struct nl *n, struct nlmsghdr *h, nl_fn fn, void *arg);
 /* Send an nfnetlink batch whose last message but one carries NLM_F_ACK and last_seq. All of it
  * happens or nothing. *bad_seq: the message that failed first. */

@@ -40,7 +40,7 @@ int net_addr_parse(const char *s, struct net_addr *ret);
 char *net_addr_str(const struct net_addr *a, bool with_len, char *buf);
 bool net_addr_eq(const struct net_addr *a, const struct net_addr *b); /* address only */
 
-struct net_publish { /* host port -> guest port */
+struct net_publish {	      /* host port -> guest port */
 	struct net_addr host; /* family 0: any */
 	uint16_t host_port, guest_port;
 	uint8_t proto; /* IPPROTO_TCP or IPPROTO_UDP */
@@ -48,48 +48,51 @@ struct net_publish { /* host port -> guest port */
 
 struct net_plan {
 	enum net_mode mode;
-	char parent[IFNAMSIZ]; /* bridge or macvlan parent */
+	char parent[IFNAMSIZ];	 /* bridge or macvlan parent */
 	char guest_if[IFNAMSIZ]; /* "eth0" */
-	uint8_t mac[6];		 /* of the guest; all zero: derived from tag and id (locally administered) */
-	uint32_t mtu;		 /* 0: the uplink's or 1500 */
+	uint8_t mac[6]; /* of the guest; all zero: derived from tag and id (locally administered) */
+	uint32_t mtu;	/* 0: the uplink's or 1500 */
 	struct net_addr *addrs;
 	size_t n_addrs;
-	struct net_addr gw4, gw6; /* bridge/macvlan only; family 0: none */
+	struct net_addr gw4, gw6;   /* bridge/macvlan only; family 0: none */
 	uint64_t rate_in, rate_out; /* bits a second towards / from the guest; 0: no limit */
 	uint64_t pps;		    /* packets a second from the guest; 0: no limit */
-	/* Tracked connections, both directions; rounded down to 1 or 1.5 times a power of two, 64 to 1 Mi.
-	 * 0: the host's default, a sixteenth of nf_conntrack_max, 4,096 to 65,536. */
+	/* Tracked connections, both directions; rounded down to 1 or 1.5 times a power of two, 64
+	 * to 1 Mi. 0: the host's default, a sixteenth of nf_conntrack_max, 4,096 to 65,536. */
 	uint32_t conntrack_max;
 	struct net_publish *publish;
 	size_t n_publish;
 };
 void net_plan_done(struct net_plan *p);
 
-struct net_conf { /* from vps.conf */
-	const char *tag;	    /* interface prefix and table name */
+struct net_conf {		      /* from vps.conf */
+	const char *tag;	      /* interface prefix and table name */
 	struct net_addr pool4, pool6; /* prefixes for --ip auto; family 0: none */
-	bool nat;		    /* masquerade pool sources leaving by a non-guest interface */
-	const char *lease_dir;	    /* <root>/leases, made when missing */
-	/* Allow NET_MACVLAN, which no host can filter: a tenant's root can forge any sender there. */
+	bool nat;	       /* masquerade pool sources leaving by a non-guest interface */
+	const char *lease_dir;	      /* <root>/leases, made when missing */
+	/* Allow NET_MACVLAN, which no host can filter: a tenant's root forges any sender there. */
 	bool macvlan_unfiltered;
 };
 
 struct net_host;
 int net_host_open(const struct net_conf *conf, struct net_host **ret, struct vps_err *err);
 struct net_host *net_host_close(struct net_host *h);
-static inline void net_host_closep(struct net_host **h) { *h = net_host_close(*h); }
+static inline void net_host_closep(struct net_host **h)
+{
+	*h = net_host_close(*h);
+}
 
 /* Can this host do what the plan asks for? Parent interface there, nftables there, rates possible.
  * -VPS_EUNSUPPORTED / -VPS_EUSAGE with words. */
 int net_check_plan(struct net_host *h, const struct net_plan *p, struct vps_err *err);
 
 /* Leases: who has which address and which published host port. A lease is a symlink
- * <lease_dir>/<address> or <lease_dir>/<proto>-<port>[-<hostaddr>] -> <id>, made atomically, so that
- * racing commands cannot both have it. want.family with an all-zero address: the first free one of the
- * pool, starting at pool + id. -VPS_EEXISTS (with the holder's id) or -VPS_ERESOURCE. Network, broadcast and
- * gateway addresses of a pool are never given. */
-int net_lease_addr(struct net_host *h, unsigned id, const struct net_addr *want, struct net_addr *ret,
-		   struct vps_err *err);
+ * <lease_dir>/<address> or <lease_dir>/<proto>-<port>[-<hostaddr>] -> <id>, made atomically, so
+ * that racing commands cannot both have it. want.family with an all-zero address: the first free
+ * one of the pool, starting at pool + id. -VPS_EEXISTS (with the holder's id) or -VPS_ERESOURCE.
+ * Network, broadcast and gateway addresses of a pool are never given. */
+int net_lease_addr(struct net_host *h, unsigned id, const struct net_addr *want,
+		   struct net_addr *ret, struct vps_err *err);
 int net_lease_ports(struct net_host *h, unsigned id, const struct net_publish *pub, size_t n,
 		    struct vps_err *err);
 int net_unlease_addr(struct net_host *h, unsigned id, const struct net_addr *a);
@@ -97,23 +100,23 @@ int net_unlease_port(struct net_host *h, unsigned id, const struct net_publish *
 /* All of id's. */
 int net_unlease_all(struct net_host *h, unsigned id, struct vps_err *err);
 
-/* The MAC address a guest has whose plan names none. On a bridge that other hosts share, give each VPS one
- * of its own in the plan: tag and id are not unique there. Returns mac. Pure. */
+/* The MAC address a guest has whose plan names none. On a bridge that other hosts share, give each
+ * VPS one of its own in the plan: tag and id are not unique there. Returns mac. Pure. */
 uint8_t *net_mac_derive(const char *tag, unsigned id, uint8_t mac[6]);
 
 /* Name of the host side, for id. Returns buf of IFNAMSIZ. */
 char *net_ifname(const struct net_host *h, unsigned id, char *buf);
 
 /* Give the namespace its network, in this order: table there (made or healed when missing), id's
- * elements in, veth made with the peer born inside the namespace, addresses, routes, rates, then both ends up.
- * lo is brought up in every mode. With NET_NONE only lo. Leftovers of the same id are removed first.
- * On failure all of it is undone. */
+ * elements in, veth made with the peer born inside the namespace, addresses, routes, rates, then
+ * both ends up. lo is brought up in every mode. With NET_NONE only lo. Leftovers of the same id are
+ * removed first. On failure all of it is undone. */
 int net_attach(struct net_host *h, unsigned id, const struct net_plan *p, int netns_fd,
 	       struct vps_err *err);
 /* Change a running one to the new plan (addresses, rates, pps, ports, conntrack; not the mode).
  * netns_fd as before. One nft batch; on failure the old state is back. */
-int net_update(struct net_host *h, unsigned id, const struct net_plan *was, const struct net_plan *now,
-	       int netns_fd, struct vps_err *err);
+int net_update(struct net_host *h, unsigned id, const struct net_plan *was,
+	       const struct net_plan *now, int netns_fd, struct vps_err *err);
 /* Remove link, routes and elements. Missing parts are fine. Works without the plan: by id. */
 int net_detach(struct net_host *h, unsigned id, struct vps_err *err);
 
@@ -122,9 +125,10 @@ struct net_stats { /* from the guest's side of view */
 };
 int net_stats(struct net_host *h, unsigned id, struct net_stats *ret);
 
-/* host check / host gc. fn is called for each finding: id (0: the host as a whole), what is wrong, in
- * words. live: ids of guests that run now, sorted. fix: repair (rebuild the table from plans through
- * get_plan, remove links, elements, leases of ids that are not there). defined: ids that exist. */
+/* host check / host gc. fn is called for each finding: id (0: the host as a whole), what is wrong,
+ * in words. live: ids of guests that run now, sorted. fix: repair (rebuild the table from plans
+ * through get_plan, remove links, elements, leases of ids that are not there). defined: ids that
+ * exist. */
 struct net_audit {
 	const unsigned *live, *defined;
 	size_t n_live, n_defined;
@@ -132,8 +136,9 @@ struct net_audit {
 	void (*found)(void *arg, unsigned id, const char *what, bool fixed);
 	/* fills the plan of a live guest; called only with fix, or to compare */
 	int (*get_plan)(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err);
-	/* May be NULL. True: id came to life or into being after the lists were made, or a command holds its
-	 * lock right now (try the lock): leave everything of it alone. Asked before anything is removed. */
+	/* May be NULL. True: id came to life or into being after the lists were made, or a command
+	 * holds its lock right now (try the lock): leave everything of it alone. Asked before
+	 * anything is removed. */
 	bool (*busy)(void *arg, unsigned id);
 	void *arg;
 };

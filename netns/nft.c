@@ -3,7 +3,6 @@
 #include "netns/nft_io.h"
 
 #include <arpa/inet.h>
-#include <stdio.h> /* libnftnl wants it */
 #include <libnftnl/expr.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
@@ -96,10 +95,14 @@ void nft_cmd_end(struct nft_batch *b, struct nlmsghdr *h)
 static const char *command_name(const struct nft_batch *b, uint32_t seq)
 {
 	static const char *const names[] = {
-		[NFT_MSG_NEWTABLE] = "add table",     [NFT_MSG_DELTABLE] = "delete table",
-		[NFT_MSG_NEWCHAIN] = "add chain",     [NFT_MSG_NEWRULE] = "add rule",
-		[NFT_MSG_NEWSET] = "add set",	      [NFT_MSG_NEWSETELEM] = "add element",
-		[NFT_MSG_DELSETELEM] = "delete element", [NFT_MSG_NEWOBJ] = "add object",
+		[NFT_MSG_NEWTABLE] = "add table",
+		[NFT_MSG_DELTABLE] = "delete table",
+		[NFT_MSG_NEWCHAIN] = "add chain",
+		[NFT_MSG_NEWRULE] = "add rule",
+		[NFT_MSG_NEWSET] = "add set",
+		[NFT_MSG_NEWSETELEM] = "add element",
+		[NFT_MSG_DELSETELEM] = "delete element",
+		[NFT_MSG_NEWOBJ] = "add object",
 		[NFT_MSG_DELOBJ] = "delete object",
 	};
 
@@ -201,7 +204,8 @@ void nft_put_set(struct net_host *h, struct nft_batch *b, enum nft_table t, enum
 	nftnl_set_set_u32(set, NFTNL_SET_FLAGS, flags);
 	if (d->counted) /* without a number the kernel takes 65,535, which guests could fill */
 		nftnl_set_set_u32(set, NFTNL_SET_DESC_SIZE, 1u << 24);
-	/* Byte order of key and data, host's, for nft(8) to print names (NFTNL_UDATA_SET_*BYTEORDER). */
+	/* Byte order of key and data, host's, for nft(8) to print names
+	 * (NFTNL_UDATA_SET_*BYTEORDER). */
 	nftnl_set_set_data(set, NFTNL_SET_USERDATA, order, sizeof(order));
 	if (d->limit) {
 		struct nftnl_expr *e = limit_expr(d->limit == 2, 1, d->limit == 2 ? 0 : 5);

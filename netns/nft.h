@@ -2,10 +2,11 @@
 /*
  * nftables: what is in our tables and how it gets there.
  *
- * Rules are constant; what differs between guests are elements of named sets, keyed by interface name.
- * A guest's elements follow from its plan alone (nft_elems_of, pure), and the plan itself, packed, lies
- * beside them in the set "rec", as user data of elements (ifname . n). So element and record come and
- * go in one transaction, detaching needs only the id, and a table can be rebuilt from itself.
+ * Rules are constant; what differs between guests are elements of named sets, keyed by interface
+ * name. A guest's elements follow from its plan alone (nft_elems_of, pure), and the plan itself,
+ * packed, lies beside them in the set "rec", as user data of elements (ifname . n). So element and
+ * record come and go in one transaction, detaching needs only the id, and a table can be rebuilt
+ * from itself.
  */
 #ifndef VPS_NETNS_NFT_H
 #define VPS_NETNS_NFT_H
@@ -19,17 +20,17 @@ enum nft_set {
 	SET_MACS,   /* ifname . mac */
 	SET_SRC4,   /* ifname . address */
 	SET_SRC6,
-	SET_PPS,    /* ifname, limit over */
+	SET_PPS, /* ifname, limit over */
 	SET_RATE,
-	SET_REC,    /* ifname . n, user data */
-	SET_CTCAP,  /* ifname : class of its cap on tracked connections */
-	SET_CONNS,  /* ifname . class and part, counted by rules; the kernel drops idle ones */
-	SET_SELF,   /* ifname . ifname */
-	SET_PUB4,   /* proto . port : address . port */
+	SET_REC,   /* ifname . n, user data */
+	SET_CTCAP, /* ifname : class of its cap on tracked connections */
+	SET_CONNS, /* ifname . class and part, counted by rules; the kernel drops idle ones */
+	SET_SELF,  /* ifname . ifname */
+	SET_PUB4,  /* proto . port : address . port */
 	SET_PUB6,
-	SET_PUB4A,  /* host address . proto . port : address . port */
+	SET_PUB4A, /* host address . proto . port : address . port */
 	SET_PUB6A,
-	SET_ARP4,   /* ifname . mac . ARP sender mac . ARP sender address */
+	SET_ARP4, /* ifname . mac . ARP sender mac . ARP sender address */
 	SET_COUNT,
 };
 
@@ -64,13 +65,15 @@ bool nft_elem_same(const struct nft_elem *a, const struct nft_elem *b);
 
 /*
  * Caps on tracked connections come in classes, 1 and 1.5 times a power of two, for lack of a better
- * object: an element with a count of its own is removed by the kernel when the count is 0, so the number
- * must stand in the rule that makes it again; and nft(8) (1.0.6) aborts when it meets a connlimit object.
+ * object: an element with a count of its own is removed by the kernel when the count is 0, so the
+ * number must stand in the rule that makes it again; and nft(8) (1.0.6) aborts when it meets a
+ * connlimit object.
  *
- * The kernel walks the whole list of a counter for a new connection, once a tick (some 0.4 us an entry):
- * with 65,536 in one list a tenant could burn a CPU with 250 new connections a second. So a cap above 1,024 is
- * split by a hash over addresses and ports into parts of at most NFT_CT_PART. Never more than the cap
- * are tracked; a few new connections are refused from about three quarters of it on.
+ * The kernel walks the whole list of a counter for a new connection, once a tick (some 0.4 us an
+ * entry): with 65,536 in one list a tenant could burn a CPU with 250 new connections a second. So a
+ * cap above 1,024 is split by a hash over addresses and ports into parts of at most NFT_CT_PART.
+ * Never more than the cap are tracked; a few new connections are refused from about three quarters
+ * of it on.
  */
 #define NFT_CT_CLASSES 29
 #define NFT_CT_PART    96
@@ -116,7 +119,11 @@ void nft_build_arp(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)
 void nft_build_bridge(struct net_host *h, struct nft_batch *b, unsigned *ret_rules);
 
 /* State of a table in the kernel. */
-enum nft_state { NFT_MISSING, NFT_GOOD, NFT_OTHER /* of another version or conf, or rules were touched */ };
+enum nft_state {
+	NFT_MISSING,
+	NFT_GOOD,
+	NFT_OTHER /* of another version or conf, or rules were touched */
+};
 int nft_table_state(struct net_host *h, enum nft_table t, enum nft_state *ret);
 int nft_generation(struct net_host *h, uint32_t *ret);
 
@@ -144,10 +151,12 @@ int nft_records(struct net_host *h, enum nft_table t, struct nft_guests *ret);
 /* All elements of a set. -ENOENT. */
 int nft_dump_set(struct net_host *h, enum nft_table t, enum nft_set s, struct nft_elems *ret);
 /* Chains at the forward hook, of other tables, with policy drop: fn(family, table, chain). */
-int nft_forward_drops(struct net_host *h, void (*fn)(void *arg, int family, const char *table,
-						      const char *chain), void *arg);
+int nft_forward_drops(struct net_host *h,
+		      void (*fn)(void *arg, int family, const char *table, const char *chain),
+		      void *arg);
 
 /* Replace a guest's elements by those of a plan (NULL: none), one transaction. */
-int nft_guest_set(struct net_host *h, unsigned id, const struct net_plan *plan, struct vps_err *err);
+int nft_guest_set(struct net_host *h, unsigned id, const struct net_plan *plan,
+		  struct vps_err *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Rules for guests on a bridge: the bridge table. What a routed guest cannot do to others for want of a
- * shared wire must be forbidden here frame by frame. */
+/* Rules for guests on a bridge: the bridge table. What a routed guest cannot do to others for want
+ * of a shared wire must be forbidden here frame by frame. */
 #include "netns/rb.h"
 
 #include <linux/if_ether.h>
@@ -36,7 +36,8 @@ static void frame_chains(struct rb *rb)
 		uint16_t type;
 		const char *chain;
 	} types[] = {{ETH_P_IP, "v4"}, {ETH_P_IPV6, "v6"}, {ETH_P_ARP, "asks"}};
-	static const uint8_t special[6] = {0x01, 0x80, 0xc2}, mask[6] = {255, 255, 255, 255, 255, 0xf0};
+	static const uint8_t special[6] = {0x01, 0x80, 0xc2},
+			     mask[6] = {255, 255, 255, 255, 255, 0xf0};
 
 	rb_rule(rb, "pre");
 	rb_iifname(rb, 0);
@@ -81,7 +82,8 @@ static void arp_key(struct rb *rb)
 
 static void arp_chain(struct rb *rb)
 {
-	static const uint8_t request[8] = {0, 1, 8, 0, 6, 4, 0, 1}, reply[8] = {0, 1, 8, 0, 6, 4, 0, 2};
+	static const uint8_t request[8] = {0, 1, 8, 0, 6, 4, 0, 1},
+			     reply[8] = {0, 1, 8, 0, 6, 4, 0, 2};
 	static const uint8_t zero[4];
 
 	rb_limits(rb, "asks");
@@ -146,7 +148,8 @@ static void ip4_chain(struct rb *rb)
 	pass(rb, NULL);
 }
 
-/* An ICMPv6 message of bare_len bytes, or with one link-layer address option that tells the guest's own MAC. */
+/* An ICMPv6 message of bare_len bytes, or with one link-layer address option that tells the guest's
+ * own MAC. */
 static void nd_message(struct rb *rb, const char *chain, uint8_t type, unsigned bare_len,
 		       uint8_t option, bool own_target)
 {
@@ -186,8 +189,8 @@ static void nd_chains(struct rb *rb)
 	rb_rule(rb, "nd_msg");
 	drop(rb, "router advertisement, redirect, neighbour discovery");
 
-	/* From "::": only the question whether its own address is taken (with a nonce, RFC 7527), and
-	 * multicast reports, which always have a hop-by-hop header in front. */
+	/* From "::": only the question whether its own address is taken (with a nonce, RFC 7527),
+	 * and multicast reports, which always have a hop-by-hop header in front. */
 	rb_rule(rb, "dad");
 	rb_payload(rb, NH, 6, 1, 0);
 	rb_eq8(rb, 0, 0);
@@ -241,8 +244,9 @@ static void ip6_chain(struct rb *rb)
 
 void nft_build_bridge(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)
 {
-	static const char *const plain[] = {"guest", "frame", "asks",	"probe", "v4", "v4own",
-					    "v6",   "nd",    "nd_msg", "dad",	 "dad_msg", "v6own"};
+	static const char *const plain[] = {"guest",  "frame", "asks",	  "probe",
+					    "v4",     "v4own", "v6",	  "nd",
+					    "nd_msg", "dad",   "dad_msg", "v6own"};
 	struct rb rb = {.h = h, .b = b, .t = NFT_T_BRIDGE};
 
 	rb_sets(&rb);

@@ -82,7 +82,8 @@ static void ip4_chain(struct rb *rb)
 
 	drop_dst(rb, "v4", 16, &loop, NULL, 1, "to loopback");
 	drop_dst(rb, "v4", 16, &none, NULL, 1, "to this network");
-	/* With a default route the host would pass these on: a cloud's metadata service, for one. */
+	/* With a default route the host would pass these on: a cloud's metadata service, for one.
+	 */
 	drop_dst(rb, "v4", 16, local, NULL, 2, "to link-local");
 	rb_rule(rb, "v4");
 	rb_payload(rb, NH, 16, 1, 0);
@@ -96,8 +97,8 @@ static void ip4_chain(struct rb *rb)
 	drop(rb, "DHCP server");
 }
 
-/* Neighbour solicitations for the gateway pass, no other neighbour discovery does: nobody else is on
- * this wire, and all entries on the host are permanent. */
+/* Neighbour solicitations for the gateway pass, no other neighbour discovery does: nobody else is
+ * on this wire, and all entries on the host are permanent. */
 static void nd_rules(struct rb *rb)
 {
 	struct in6_addr solicited = {.s6_addr = {0xff, 2, [11] = 1, [12] = 0xff}};
@@ -141,7 +142,8 @@ static void ip6_chain(struct rb *rb)
 	rb_whole6_rules(rb, "v6");
 }
 
-/* Ports come from the tracker: a packet may have no header to read them from, and must count too. */
+/* Ports come from the tracker: a packet may have no header to read them from, and must count too.
+ */
 static void track_rule(struct rb *rb, const char *chain, enum nft_meta_keys ifname, unsigned class,
 		       bool v4)
 {
@@ -176,8 +178,8 @@ static void caps_chain(struct rb *rb, const char *chain, enum nft_meta_keys ifna
 			track_rule(rb, chain, ifname, i, v4);
 }
 
-static void track_chain(struct rb *rb, const char *base, enum nft_meta_keys ifname, const char *caps4,
-			const char *caps6)
+static void track_chain(struct rb *rb, const char *base, enum nft_meta_keys ifname,
+			const char *caps4, const char *caps6)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
 		rb_rule(rb, base);
@@ -205,9 +207,9 @@ static void dnat_rule(struct rb *rb, const char *chain, bool v4, bool with_addr)
 	rb_end(rb, NULL);
 }
 
-/* The host's own packets to a published port, and everybody else's. 127.0.0.1 and ::1 keep leading to the
- * host's own services: to send such a packet out of a guest's link needs route_localnet, which would put
- * one flushed firewall between a tenant and everything that trusts loopback. */
+/* The host's own packets to a published port, and everybody else's. 127.0.0.1 and ::1 keep leading
+ * to the host's own services: to send such a packet out of a guest's link needs route_localnet,
+ * which would put one flushed firewall between a tenant and everything that trusts loopback. */
 static void publish_chains(struct rb *rb)
 {
 	static const uint8_t loop = 127;
@@ -278,8 +280,9 @@ static void snat_chain(struct rb *rb)
 void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules)
 {
 	struct rb rb = {.h = h, .b = b, .t = NFT_T_INET};
-	static const char *const plain[] = {"guest", "source", "v4", "v6", "publish4", "publish6",
-					    "caps4_out", "caps4_in", "caps6_out", "caps6_in"};
+	static const char *const plain[] = {"guest",	 "source",   "v4",	  "v6",
+					    "publish4",	 "publish6", "caps4_out", "caps4_in",
+					    "caps6_out", "caps6_in"};
 
 	rb_sets(&rb);
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)

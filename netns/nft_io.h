@@ -3,6 +3,8 @@
 #ifndef VPS_NETNS_NFT_IO_H
 #define VPS_NETNS_NFT_IO_H
 
+#include <stdio.h> /* libnftnl's headers want it */
+
 #include "netns/nft.h"
 
 /* More chunks than the largest record has. */

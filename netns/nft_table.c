@@ -158,7 +158,8 @@ static int ensure_once(struct net_host *h, bool bridge, struct vps_err *err)
 	if (r == 0 && !bridge)
 		r = nft_table_state(h, NFT_T_ARP, &s2);
 	if (r < 0)
-		return nl_fail(&h->nft, err, r, "ask the kernel for the firewall table '%s'", h->tag);
+		return nl_fail(&h->nft, err, r, "ask the kernel for the firewall table '%s'",
+			       h->tag);
 	if (s == NFT_GOOD && s2 == NFT_GOOD)
 		return 1;
 	r = nft_records(h, bridge ? NFT_T_BRIDGE : NFT_T_INET, &l);
@@ -167,7 +168,8 @@ static int ensure_once(struct net_host *h, bool bridge, struct vps_err *err)
 
 	struct vps_err e = {0};
 
-	/* The generation makes sure that nobody attached a guest between our reading and writing. */
+	/* The generation makes sure that nobody attached a guest between our reading and writing.
+	 */
 	r = nft_rebuild(h, bridge, &l, gen, &e);
 	if (r == -ERESTART || r == -EINTR)
 		return 0;
@@ -239,8 +241,8 @@ static int guest_set_once(struct net_host *h, unsigned id, const struct net_plan
 		return 0;
 	if ((r == -EEXIST || r == -EBUSY) && plan)
 		return vps_err_set(err, VPS_EEXISTS,
-				   "an address or published port of %s%u is in use by another", h->tag,
-				   id);
+				   "an address or published port of %s%u is in use by another",
+				   h->tag, id);
 	if (r < 0 && err && !err->code)
 		*err = e;
 	return r < 0 ? r : 1;
@@ -285,10 +287,12 @@ static int read_chain(const struct nlmsghdr *m, void *arg)
 	return 0;
 }
 
-int nft_forward_drops(struct net_host *h, void (*fn)(void *arg, int family, const char *table,
-						      const char *chain), void *arg)
+int nft_forward_drops(struct net_host *h,
+		      void (*fn)(void *arg, int family, const char *table, const char *chain),
+		      void *arg)
 {
 	struct drops d = {fn, arg, h->tag};
 
-	return nl_talk(&h->nft, nft_query(h, NFT_MSG_GETCHAIN, AF_UNSPEC, NLM_F_DUMP), read_chain, &d);
+	return nl_talk(&h->nft, nft_query(h, NFT_MSG_GETCHAIN, AF_UNSPEC, NLM_F_DUMP), read_chain,
+		       &d);
 }

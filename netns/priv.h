@@ -8,20 +8,21 @@
 #include "netns/netlink.h"
 #include "netns/netns.h"
 
-#define NET_TAG_MAX	 8
-#define NET_ADDRS_MAX	 256
-#define NET_PUBLISH_MAX	 1024
-#define NET_RATE_MAX	 100000000000ull /* 100 Gbit/s: nft's nanosecond tokens overflow above 147 */
-#define NET_RATE_MIN	 8000ull	 /* 1 kB/s */
+#define NET_TAG_MAX	8
+#define NET_ADDRS_MAX	256
+#define NET_PUBLISH_MAX 1024
+/* 100 Gbit/s: nft's nanosecond tokens overflow above 147. */
+#define NET_RATE_MAX	100000000000ull
+#define NET_RATE_MIN	8000ull		/* 1 kB/s */
 
 struct net_host {
 	char tag[NET_TAG_MAX + 1];
 	struct net_addr pool4, pool6;
 	bool nat, macvlan_unfiltered;
 	uint32_t ct_default; /* cap on tracked connections of a guest whose plan says 0 */
-	int leases;    /* directory fd */
-	struct nl rt;  /* rtnetlink of the host's namespace */
-	struct nl nft; /* nfnetlink of the same */
+	int leases;	     /* directory fd */
+	struct nl rt;	     /* rtnetlink of the host's namespace */
+	struct nl nft;	     /* nfnetlink of the same */
 	/* What today's tables must look like: hash and number of rules; 0: not computed yet. */
 	uint64_t sig[3];
 	unsigned rules[3];

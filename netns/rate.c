@@ -37,7 +37,8 @@ int rate_set(struct nl *n, int index, uint64_t bits, uint32_t mtu)
 	if (!bits)
 		return del_root(n, index);
 
-	/* A packet longer than the bucket would never pass; tbf cuts larger GSO packets up itself. */
+	/* A packet longer than the bucket would never pass; tbf cuts larger GSO packets up itself.
+	 */
 	uint32_t burst = clamp32(rate * BURST_MS / 1000, 2ull * (mtu + ETH_HLEN));
 	uint32_t limit = clamp32(rate * LATENCY_MS / 1000 + burst, 32ull * (mtu + ETH_HLEN));
 	struct tc_tbf_qopt opt = {
@@ -45,8 +46,7 @@ int rate_set(struct nl *n, int index, uint64_t bits, uint32_t mtu)
 			 .rate = rate > UINT32_MAX ? UINT32_MAX : (uint32_t)rate},
 		.limit = limit,
 	};
-	struct nlmsghdr *h =
-		nl_begin(n, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, &m, sizeof(m));
+	struct nlmsghdr *h = nl_begin(n, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, &m, sizeof(m));
 
 	nl_put_str(h, TCA_KIND, "tbf");
 

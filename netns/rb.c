@@ -2,7 +2,6 @@
 #include "netns/rb.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
@@ -53,8 +52,8 @@ void rb_rule(struct rb *rb, const char *chain)
 
 void rb_end(struct rb *rb, const char *comment)
 {
-	struct nlmsghdr *m = nft_cmd(rb->b, NFT_MSG_NEWRULE, nft_family(rb->t),
-				     NLM_F_CREATE | NLM_F_APPEND);
+	struct nlmsghdr *m =
+		nft_cmd(rb->b, NFT_MSG_NEWRULE, nft_family(rb->t), NLM_F_CREATE | NLM_F_APPEND);
 	struct nftnl_udata_buf *u = comment ? nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN) : NULL;
 
 	rb->n++;
@@ -112,7 +111,8 @@ void rb_meta(struct rb *rb, enum nft_meta_keys key, unsigned reg)
 	set32(e, NFTNL_EXPR_META_DREG, R(reg));
 }
 
-void rb_payload(struct rb *rb, enum nft_payload_bases base, unsigned off, unsigned len, unsigned reg)
+void rb_payload(struct rb *rb, enum nft_payload_bases base, unsigned off, unsigned len,
+		unsigned reg)
 {
 	struct nftnl_expr *e = expr(rb, "payload");
 
@@ -394,7 +394,8 @@ void rb_whole6_rules(struct rb *rb, const char *chain)
 {
 	static const uint8_t zero = 0;
 
-	/* The protocol alone does not tell: it is known too when options claim to reach past the end. */
+	/* The protocol alone does not tell: it is known too when options claim to reach past the
+	 * end. */
 	rb_rule(rb, chain);
 	rb_meta(rb, NFT_META_L4PROTO, 0);
 	rb_cmp(rb, NFT_CMP_GTE, 0, &zero, 1);

@@ -4,13 +4,15 @@
  * counted from 0; a concatenated key starts at register 0, each part padded to four bytes.
  *
  * How the kernel reads a rule decides how it must be written: an expression that cannot load its
- * value (no such header, packet too short) ends the rule without a match. So "drop what is not in the set"
- * would let pass what cannot be read. Chains here say "go on with what is in the set" and end in drop.
+ * value (no such header, packet too short) ends the rule without a match. So "drop what is not in
+ * the set" would let pass what cannot be read. Chains here say "go on with what is in the set" and
+ * end in drop.
  */
 #ifndef VPS_NETNS_RB_H
 #define VPS_NETNS_RB_H
 
 #include <linux/netfilter/nf_tables.h>
+#include <stdio.h> /* libnftnl's headers want it */
 
 #include "netns/nft.h"
 
@@ -31,13 +33,15 @@ void rb_rule(struct rb *rb, const char *chain);
 void rb_end(struct rb *rb, const char *comment);
 
 void rb_meta(struct rb *rb, enum nft_meta_keys key, unsigned reg);
-void rb_payload(struct rb *rb, enum nft_payload_bases base, unsigned off, unsigned len, unsigned reg);
+void rb_payload(struct rb *rb, enum nft_payload_bases base, unsigned off, unsigned len,
+		unsigned reg);
 void rb_exthdr(struct rb *rb, uint8_t type, unsigned off, unsigned len, bool present, unsigned reg);
 void rb_mask(struct rb *rb, unsigned reg, const void *mask, size_t len);
 void rb_cmp(struct rb *rb, enum nft_cmp_ops op, unsigned reg, const void *data, size_t len);
 void rb_eq8(struct rb *rb, unsigned reg, uint8_t v);
 void rb_ne8(struct rb *rb, unsigned reg, uint8_t v);
-void rb_eq16(struct rb *rb, unsigned reg, uint16_t v); /* v in host order, packet in network order */
+void rb_eq16(struct rb *rb, unsigned reg,
+	     uint16_t v); /* v in host order, packet in network order */
 void rb_eq32(struct rb *rb, unsigned reg, uint32_t v); /* host order both */
 void rb_in(struct rb *rb, enum nft_set s);	       /* key from register 0 on is in the set */
 void rb_not_in(struct rb *rb, enum nft_set s);
@@ -62,7 +66,8 @@ void rb_nfproto(struct rb *rb, uint8_t proto);
 void rb_key(struct rb *rb, enum nft_set s, enum nft_payload_bases base, unsigned off, unsigned len);
 /* Whole rules: packets over the guest's limits are dropped. */
 void rb_limits(struct rb *rb, const char *chain);
-/* IPv6 fragments whose first one hides the transport header, and fragmented neighbour discovery: a chain. */
+/* IPv6 fragments whose first one hides the transport header, and fragmented neighbour discovery: a
+ * chain. */
 void rb_frag6_chain(struct rb *rb);
 /* Checks on extension headers and DHCPv6 both tables want in their IPv6 chain. */
 void rb_ext6_rules(struct rb *rb, const char *chain);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Connection tracking entries of addresses that change hands: with them, answers to the last owner's
- * connections, translated back, would reach the next one.
+ * Connection tracking entries of addresses that change hands: with them, answers to the last
+ * owner's connections, translated back, would reach the next one.
  */
 #include "netns/attach.h"
 
@@ -68,7 +68,8 @@ static struct nlmsghdr *query(struct net_host *h, uint16_t type, int family, uin
 {
 	struct nfgenmsg g = {.nfgen_family = (uint8_t)family, .version = NFNETLINK_V0};
 
-	return nl_begin(&h->nft, (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, &g, sizeof(g));
+	return nl_begin(&h->nft, (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, &g,
+			sizeof(g));
 }
 
 static void list_all(struct net_host *h, struct found *f)
@@ -76,7 +77,8 @@ static void list_all(struct net_host *h, struct found *f)
 	nl_talk(&h->nft, query(h, IPCTNL_MSG_CT_GET, AF_UNSPEC, NLM_F_DUMP), read_entry, f);
 }
 
-/* Entries whose original (or reply) source is the address: the kernel looks through all, but tells of few. */
+/* Entries whose original (or reply) source is the address: the kernel looks through all, but tells
+ * of few. */
 static void list_filtered(struct net_host *h, struct found *f, bool reply)
 {
 	struct nlmsghdr *m = query(h, IPCTNL_MSG_CT_GET, f->a->family, NLM_F_DUMP);
@@ -112,15 +114,15 @@ static uint64_t tracked_now(void)
 	char buf[32];
 	uint64_t n;
 
-	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_count", buf,
-			sizeof(buf)) < 0 ||
+	if (fs_read_buf(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_count", buf, sizeof(buf)) <
+		    0 ||
 	    parse_u64(buf, UINT64_MAX, &n) < 0)
 		return UINT64_MAX;
 	return n;
 }
 
-/* Each dump walks the kernel's whole table (10 ms with 262,144 buckets): one for all addresses when it
- * does not tell of too many. */
+/* Each dump walks the kernel's whole table (10 ms with 262,144 buckets): one for all addresses when
+ * it does not tell of too many. */
 #define FEW 20000
 
 void track_forget(struct net_host *h, const struct net_addr *addrs, size_t n)

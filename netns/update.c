@@ -123,8 +123,10 @@ static int find_ends(struct ends *e, unsigned id, const struct net_plan *p, int 
 	return 0;
 }
 
-/* Back to the old plan, as far as it goes: what the new one brought goes, what it took comes back. */
-static void undo(struct ends *e, unsigned id, const struct net_plan *was, const struct net_plan *now)
+/* Back to the old plan, as far as it goes: what the new one brought goes, what it took comes back.
+ */
+static void undo(struct ends *e, unsigned id, const struct net_plan *was,
+		 const struct net_plan *now)
 {
 	remove_old(e, now, was, false); /* what failed may be another guest's */
 	for (size_t i = 0; i < was->n_addrs; i++)

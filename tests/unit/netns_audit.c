@@ -23,10 +23,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define NEED_LAB()          \
-	do {                \
-		if (!lab)   \
-			skip(); \
+#define NEED_LAB()                                                                                 \
+	do {                                                                                       \
+		if (!lab)                                                                          \
+			skip();                                                                    \
 	} while (0)
 
 struct findings {
@@ -42,7 +42,8 @@ static void found(void *arg, unsigned id, const char *what, bool fixed)
 
 	f->n++;
 	f->fixed += fixed;
-	snprintf(f->text + at, sizeof(f->text) - at, "%u: %s%s\n", id, what, fixed ? " [fixed]" : "");
+	snprintf(f->text + at, sizeof(f->text) - at, "%u: %s%s\n", id, what,
+		 fixed ? " [fixed]" : "");
 }
 
 static int plan_of(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err)
@@ -134,7 +135,8 @@ static void test_harm(void **state)
 	     "8.8.8.8 }'",
 	     "1: an element of firewall set 'arp4' belongs to nobody");
 	harm("echo 0 >/proc/sys/net/ipv4/ip_forward", "forwarding is off");
-	harm("ip link add lab77 type veth peer name x77", "77: a network link of a VPS that does not");
+	harm("ip link add lab77 type veth peer name x77",
+	     "77: a network link of a VPS that does not");
 	snprintf(cmd, sizeof(cmd), "ln -s 9 %s/10.77.3.3", lab->dir);
 	harm(cmd, "9: lease '10.77.3.3' of a VPS that does not exist");
 }
@@ -167,8 +169,9 @@ static void test_others_policy(void **state)
 {
 	NEED_LAB();
 	lab_attach_default(lab, 1);
-	lab_sh(-1, "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward "
-		   "priority 0; policy drop; }'");
+	lab_sh(-1,
+	       "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward "
+	       "priority 0; policy drop; }'");
 	expect(audit(true, 1, 0), "chain 'ip filter FORWARD' drops", false);
 	assert_int_equal(lab_sh(-1, "nft list chain ip filter FORWARD | grep -q 'policy drop'"), 0);
 }

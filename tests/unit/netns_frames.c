@@ -58,8 +58,8 @@ static void eth(struct frame *f, const uint8_t *dst, const uint8_t *src, unsigne
 }
 
 /* An IPv4 packet around payload: options padded to 4, fragment field as given. */
-static void ip4(struct frame *f, const char *src, const char *dst, unsigned proto, const uint8_t *opt,
-		size_t n_opt, unsigned frag, const uint8_t *data, size_t n)
+static void ip4(struct frame *f, const char *src, const char *dst, unsigned proto,
+		const uint8_t *opt, size_t n_opt, unsigned frag, const uint8_t *data, size_t n)
 {
 	size_t at = f->len, hl = 20 + n_opt;
 
@@ -107,7 +107,8 @@ static size_t udp(uint8_t *b, unsigned sport, unsigned dport)
 	return f.len;
 }
 
-static void ip4_udp(struct frame *f, const char *src, const char *dst, unsigned sport, unsigned dport)
+static void ip4_udp(struct frame *f, const char *src, const char *dst, unsigned sport,
+		    unsigned dport)
 {
 	uint8_t b[64];
 	size_t n = udp(b, sport, dport);
@@ -139,7 +140,8 @@ static size_t udp6(uint8_t *b, const char *src, const char *dst, unsigned sport,
 	return n;
 }
 
-static void ip6_udp(struct frame *f, const char *src, const char *dst, unsigned sport, unsigned dport)
+static void ip6_udp(struct frame *f, const char *src, const char *dst, unsigned sport,
+		    unsigned dport)
 {
 	uint8_t b[64];
 	size_t n = udp6(b, src, dst, sport, dport);
@@ -173,8 +175,8 @@ static size_t icmp6(uint8_t *b, const char *src, const char *dst, unsigned type,
 	return f.len;
 }
 
-static void arp(struct frame *f, unsigned op, const uint8_t *sha, const char *sip, const uint8_t *tha,
-		const char *tip)
+static void arp(struct frame *f, unsigned op, const uint8_t *sha, const char *sip,
+		const uint8_t *tha, const char *tip)
 {
 	put16(f, 1);
 	put16(f, 0x0800);
@@ -228,7 +230,8 @@ static void opt4(struct frame *f, const struct cast *c, unsigned type)
 	ip4(f, c->me4, c->peer4, IPPROTO_UDP, opt, 8, 0, b, n);
 }
 
-static void frag4(struct frame *f, const struct cast *c, const char *src, unsigned sport, unsigned frag)
+static void frag4(struct frame *f, const struct cast *c, const char *src, unsigned sport,
+		  unsigned frag)
 {
 	uint8_t b[64];
 	size_t n = udp(b, sport, 68);
@@ -237,13 +240,18 @@ static void frag4(struct frame *f, const struct cast *c, const char *src, unsign
 	ip4(f, src, c->peer4, IPPROTO_UDP, NULL, 0, frag, b, n);
 }
 
-/* ICMPv6 behind headers: chain of next-header numbers (0 hop-by-hop, 60 destination, 44 fragment). */
-static void nd(struct frame *f, const struct cast *c, const char *src, const char *dst, unsigned type,
-	       const char *target, unsigned option, const uint8_t *mac, const char *chain)
+/* ICMPv6 behind headers: chain of next-header numbers (0 hop-by-hop, 60 destination, 44 fragment).
+ */
+static void nd(struct frame *f, const struct cast *c, const char *src, const char *dst,
+	       unsigned type, const char *target, unsigned option, const uint8_t *mac,
+	       const char *chain)
 {
 	uint8_t b[256], p[128];
 	bool multi = strncmp(dst, "ff", 2) == 0;
-	size_t n = icmp6(p, src, dst, type, type == 134 ? 0x40000708 : type == 136 ? 0x20000000 : 0,
+	size_t n = icmp6(p, src, dst, type,
+			 type == 134   ? 0x40000708
+			 : type == 136 ? 0x20000000
+				       : 0,
 			 target, option, mac),
 	       at = 0;
 
@@ -262,8 +270,12 @@ static void nd(struct frame *f, const struct cast *c, const char *src, const cha
 	}
 	memcpy(b + at, p, n);
 	eth(f, multi ? allnodes : to(c), c->me, 0x86dd);
-	ip6(f, src, dst, chain[0] == 'h' ? 0 : chain[0] == 'd' ? 60 : chain[0] == 'f' ? 44 : 58, 255, b,
-	    at + n);
+	ip6(f, src, dst,
+	    chain[0] == 'h'   ? 0
+	    : chain[0] == 'd' ? 60
+	    : chain[0] == 'f' ? 44
+			      : 58,
+	    255, b, at + n);
 }
 
 /* First fragment that ends before the transport header: options fill it. */
@@ -340,6 +352,7 @@ static void arp_frame(struct frame *f, const struct cast *c, const uint8_t *dst,
 
 #define R FRAME_ROUTED
 #define B FRAME_BRIDGE
+/* clang-format off */
 #define KINDS(X)                                                                                   \
 	X(R | B, "honest IPv4", v4(f, c, c->me4, c->peer4))                                        \
 	X(R | B, "honest IPv6", v6(f, c, c->me6, c->peer6))                                        \
@@ -455,6 +468,7 @@ static void arp_frame(struct frame *f, const struct cast *c, const uint8_t *dst,
 	X(R | B, "spanning tree", other_type(f, c, stp, 0x0026))                                   \
 	X(R | B, "experimental type", other_type(f, c, bcast, 0x88b5))
 
+/* clang-format on */
 size_t frame_kinds(void)
 {
 #define X(where, what, how) +1
@@ -468,13 +482,13 @@ bool frame_make(size_t k, const struct cast *c, struct frame *f)
 	size_t i = 0;
 
 	*f = (struct frame){0};
-#define X(where, what, how)                     \
-	if (i++ == k) {                         \
-		f->name = (what);               \
-		if (!((where) & in))            \
-			return false;           \
-		how;                            \
-		return true;                    \
+#define X(where, what, how)                                                                        \
+	if (i++ == k) {                                                                            \
+		f->name = (what);                                                                  \
+		if (!((where)&in))                                                                 \
+			return false;                                                              \
+		how;                                                                               \
+		return true;                                                                       \
 	}
 	KINDS(X)
 #undef X

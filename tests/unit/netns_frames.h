@@ -12,7 +12,7 @@
 struct cast {
 	bool bridge;
 	const char *me4, *me6, *peer4, *peer6, *host4, *host6, *far4, *far6;
-	char ll[48]; /* my own link-local address */
+	char ll[48];		       /* my own link-local address */
 	uint8_t me[6], peer[6], gw[6]; /* gw: where a routed guest sends its frames to */
 };
 
@@ -25,8 +25,8 @@ struct frame {
 };
 
 enum { FRAME_ROUTED = 1, FRAME_BRIDGE = 2 };
-/* Number of kinds. Kind k; false when it does not apply to this cast. Kind 0 and 1 are honest (IPv4, IPv6):
- * they must arrive. */
+/* Number of kinds. Kind k; false when it does not apply to this cast. Kind 0 and 1 are honest
+ * (IPv4, IPv6): they must arrive. */
 size_t frame_kinds(void);
 bool frame_make(size_t k, const struct cast *c, struct frame *ret);
 #define FRAME_HONEST 2

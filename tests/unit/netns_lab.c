@@ -148,8 +148,9 @@ struct lab *lab_new(void)
 	assert_true(l->host >= 0 && l->far >= 0);
 	for (int i = 0; i <= LAB_GUESTS; i++)
 		l->ns[i] = -1;
-	assert_int_equal(lab_sh(-1, "ip link set lo up && ip link add up0 type veth peer name wan0 && "
-				    "ip link set wan0 netns /proc/%d/fd/%d",
+	assert_int_equal(lab_sh(-1,
+				"ip link set lo up && ip link add up0 type veth peer name wan0 && "
+				"ip link set wan0 netns /proc/%d/fd/%d",
 				getpid(), l->far),
 			 0);
 	assert_int_equal(lab_sh(l->far, "ip link set lo up && ip link set wan0 up && "
@@ -324,8 +325,8 @@ static int ask(void *arg)
 	struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(q->port)};
 	struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(q->port)};
 	bool v4 = inet_pton(AF_INET, q->addr, &a4.sin_addr) == 1;
-	int fd = socket(v4 ? AF_INET : AF_INET6,
-			q->proto == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM, 0);
+	int fd = socket(v4 ? AF_INET : AF_INET6, q->proto == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM,
+			0);
 	char buf[64];
 
 	if (!v4 && inet_pton(AF_INET6, q->addr, &a6.sin6_addr) != 1)

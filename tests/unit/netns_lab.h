@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A small internet in namespaces. The test process itself moves into a fresh network namespace: that
- * is "the host". "far" is a machine beyond the host's uplink. Nothing of the machine that runs the
- * test is touched.
+ * A small internet in namespaces. The test process itself moves into a fresh network namespace:
+ * that is "the host". "far" is a machine beyond the host's uplink. Nothing of the machine that runs
+ * the test is touched.
  *
  *   guest N ── <tag>N │ host │ up0 ── wan0 │ far      198.51.100.1/24, 2001:db8:1::1/64 (host)
  *                                                     198.51.100.2/24, 2001:db8:1::2/64 (far)
@@ -19,18 +19,18 @@
 
 #include "netns/netns.h"
 
-#define LAB_TAG	      "lab"
-#define LAB_GUESTS    8
-#define HOST4	      "198.51.100.1"
-#define FAR4	      "198.51.100.2"
-#define HOST6	      "2001:db8:1::1"
-#define FAR6	      "2001:db8:1::2"
-#define POOL4	      "10.77.0.0/16"
-#define POOL6	      "fd77::/64"
+#define LAB_TAG	   "lab"
+#define LAB_GUESTS 8
+#define HOST4	   "198.51.100.1"
+#define FAR4	   "198.51.100.2"
+#define HOST6	   "2001:db8:1::1"
+#define FAR6	   "2001:db8:1::2"
+#define POOL4	   "10.77.0.0/16"
+#define POOL6	   "fd77::/64"
 
 struct lab {
 	struct net_host *h;
-	int far, host;	     /* namespace fds */
+	int far, host;		/* namespace fds */
 	int ns[LAB_GUESTS + 1]; /* by id; -1 */
 	char dir[64];
 	struct net_conf conf;

@@ -30,10 +30,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define NEED_LAB()          \
-	do {                \
-		if (!lab)   \
-			skip(); \
+#define NEED_LAB()                                                                                 \
+	do {                                                                                       \
+		if (!lab)                                                                          \
+			skip();                                                                    \
 	} while (0)
 #define PORT	5201
 #define WARM_S	1.0
@@ -118,7 +118,8 @@ static int source(void *arg)
 
 static struct flow *measure(int from, int to_ns, const char *to, bool udp)
 {
-	struct flow *f = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct flow *f =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int ready[2], a, b;
 	char c;
 
@@ -154,7 +155,8 @@ static void test_rates(void **state)
 	struct vps_err err = {0};
 
 	NEED_LAB();
-	lab_sh(lab->far, "ip route add 10.77.0.0/16 via " HOST4 "; ip -6 route add fd77::/64 via " HOST6);
+	lab_sh(lab->far,
+	       "ip route add 10.77.0.0/16 via " HOST4 "; ip -6 route add fd77::/64 via " HOST6);
 	lab_attach(lab, 1, &was);
 	for (size_t i = 0; i < ARRAY_LEN(rates); i++) {
 		struct net_plan now = lab_plan("10.77.0.1 fd77::1");
@@ -227,13 +229,15 @@ static void test_connections(void **state)
 {
 	NEED_LAB();
 
-	auto_done(net_plan_done) struct net_plan p = lab_plan("10.77.0.1"), q = lab_plan("10.77.0.1");
+	auto_done(net_plan_done) struct net_plan p = lab_plan("10.77.0.1"),
+						 q = lab_plan("10.77.0.1");
 	struct many m = {FAR4, 1000, 20000};
 	struct vps_err err = {0};
 
-	lab_sh(lab->far, "ip route add 10.77.0.0/16 via " HOST4 "; "
-			 "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; "
-			 "add rule ip t c udp dport 20000-40000 drop'");
+	lab_sh(lab->far,
+	       "ip route add 10.77.0.0/16 via " HOST4 "; "
+	       "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; "
+	       "add rule ip t c udp dport 20000-40000 drop'");
 	p.conntrack_max = 100;
 	q.conntrack_max = 400;
 	lab_attach(lab, 1, &p);
@@ -275,8 +279,9 @@ static void test_cost_when_full(void **state)
 	struct many m = {FAR4, 30000, 20000};
 	uint64_t t;
 
-	lab_sh(lab->far, "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; "
-			 "add rule ip t c udp dport 20000-60000 drop'");
+	lab_sh(lab->far,
+	       "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; "
+	       "add rule ip t c udp dport 20000-60000 drop'");
 	p.conntrack_max = 65536;
 	lab_attach(lab, 1, &p);
 	if (getenv("LAB_SHOW"))

@@ -35,12 +35,30 @@ static void bad(const char *in)
 
 static void test_addresses(void **state)
 {
-	static const char *const junk[] = {
-		"", "/", "/24", "10.0.0", "10.0.0.5/", "10.0.0.5/33", "10.0.0.5/-1", "10.0.0.5/+1",
-		"10.0.0.5/ 1", " 10.0.0.5", "10.0.0.5 ", "10.0.0.256", "010.0.0.5x", "1.2.3.4.5",
-		"fd00::5/129", "fd00::5::", "fe80::1%eth0", "::ffff:10.0.0.5", "::10.0.0.5", "eth0",
-		"10.0.0.5/24/24", "10.0.0.5\n", "fd00::5/0x10",
-		"1111:2222:3333:4444:5555:6666:7777:8888:9999"};
+	static const char *const junk[] = {"",
+					   "/",
+					   "/24",
+					   "10.0.0",
+					   "10.0.0.5/",
+					   "10.0.0.5/33",
+					   "10.0.0.5/-1",
+					   "10.0.0.5/+1",
+					   "10.0.0.5/ 1",
+					   " 10.0.0.5",
+					   "10.0.0.5 ",
+					   "10.0.0.256",
+					   "010.0.0.5x",
+					   "1.2.3.4.5",
+					   "fd00::5/129",
+					   "fd00::5::",
+					   "fe80::1%eth0",
+					   "::ffff:10.0.0.5",
+					   "::10.0.0.5",
+					   "eth0",
+					   "10.0.0.5/24/24",
+					   "10.0.0.5\n",
+					   "fd00::5/0x10",
+					   "1111:2222:3333:4444:5555:6666:7777:8888:9999"};
 	struct net_addr a, b;
 
 	good("10.0.0.5", "10.0.0.5/32");
@@ -217,9 +235,9 @@ static void test_connection_classes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses),	  cmocka_unit_test(test_names),
-		cmocka_unit_test(test_macs),		  cmocka_unit_test(test_record_round_trip),
-		cmocka_unit_test(test_elements),	  cmocka_unit_test(test_connection_classes),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_macs),	  cmocka_unit_test(test_record_round_trip),
+		cmocka_unit_test(test_elements),  cmocka_unit_test(test_connection_classes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Routed guests: who reaches whom, NAT, published ports, detaching. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "tests/unit/netns_lab.h"
@@ -22,10 +24,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define NEED_LAB()          \
-	do {                \
-		if (!lab)   \
-			skip(); \
+#define NEED_LAB()                                                                                 \
+	do {                                                                                       \
+		if (!lab)                                                                          \
+			skip();                                                                    \
 	} while (0)
 
 static void test_paths(void **state)
@@ -122,8 +124,10 @@ static void test_published(void **state)
 	assert_true(lab_num(-1, "grep -c 'src=fd77:0000:0000:0000:0000:0000:0000:0001 ' "
 				"/proc/net/nf_conntrack") > 0);
 	assert_int_equal(net_detach(lab->h, 1, NULL), 0);
-	assert_int_equal(lab_num(-1, "grep -Ec '10.77.0.1 |fd77:0000:0000:0000:0000:0000:0000:0001 ' "
-				     "/proc/net/nf_conntrack"), 0);
+	assert_int_equal(lab_num(-1,
+				 "grep -Ec '10.77.0.1 |fd77:0000:0000:0000:0000:0000:0000:0001 ' "
+				 "/proc/net/nf_conntrack"),
+			 0);
 	assert_int_not_equal(lab_ask(lab->far, IPPROTO_TCP, HOST4, 8080, NULL), 0);
 }
 
@@ -132,10 +136,12 @@ static void test_detach_leaves_nothing(void **state)
 	NEED_LAB();
 	lab_attach_default(lab, 2);
 
-	auto_done(net_plan_done) struct net_plan p = lab_plan("10.77.0.1 10.77.1.1 fd77::1 fd77::1:1");
+	auto_done(net_plan_done) struct net_plan p =
+		lab_plan("10.77.0.1 10.77.1.1 fd77::1 fd77::1:1");
 	const char *see = "{ nft list ruleset; ip -d link; ip route show table all; "
 			  "ip -6 route show table all; ip neigh; } | "
-			  "sed 's/packets [0-9]* bytes [0-9]*//;s/expires.*//' | grep -v 'ct count' | sort | md5sum | "
+			  "sed 's/packets [0-9]* bytes [0-9]*//;s/expires.*//' | grep -v 'ct "
+			  "count' | sort | md5sum | "
 			  "tr -dc 0-9 | head -c 9";
 
 	for (uint16_t i = 0; i < 40; i++) /* the record spans several chunks */
@@ -166,7 +172,8 @@ static void test_update(void **state)
 	NEED_LAB();
 
 	auto_done(net_plan_done) struct net_plan was = lab_plan("10.77.0.1"),
-		now = lab_plan("10.77.0.9 fd77::1"), bad = lab_plan("10.77.0.2");
+						 now = lab_plan("10.77.0.9 fd77::1"),
+						 bad = lab_plan("10.77.0.2");
 	struct vps_err err = {0};
 
 	lab_publish(&now, IPPROTO_TCP, 8080, 80);
@@ -202,32 +209,36 @@ static void test_guest_that_sets_itself_up(void **state)
 	NEED_LAB();
 	lab_attach_default(lab, 1);
 	/* As a distribution's network scripts do: everything flushed, neighbours are asked for. */
-	assert_int_equal(lab_sh(lab->ns[1], "ip addr flush dev eth0; ip link set eth0 down; "
-					    "ip link set eth0 up; ip addr add 10.77.0.1/32 dev eth0; "
-					    "ip route add 169.254.1.1 dev eth0 src 10.77.0.1; "
-					    "ip route add default via 169.254.1.1; "
-					    "ip addr add fd77::1/128 dev eth0 nodad; "
-					    "ip -6 route add default via fe80::1 dev eth0"),
+	assert_int_equal(lab_sh(lab->ns[1],
+				"ip addr flush dev eth0; ip link set eth0 down; "
+				"ip link set eth0 up; ip addr add 10.77.0.1/32 dev eth0; "
+				"ip route add 169.254.1.1 dev eth0 src 10.77.0.1; "
+				"ip route add default via 169.254.1.1; "
+				"ip addr add fd77::1/128 dev eth0 nodad; "
+				"ip -6 route add default via fe80::1 dev eth0"),
 			 0);
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W3 -q " FAR4 " >/dev/null"), 0);
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W3 -q " FAR6 " >/dev/null"), 0);
-	assert_int_equal(lab_sh(lab->ns[1], "ip neigh | grep -q '169.254.1.1.*02:76:70:73:00:01'"), 0);
+	assert_int_equal(lab_sh(lab->ns[1], "ip neigh | grep -q '169.254.1.1.*02:76:70:73:00:01'"),
+			 0);
 }
 
 static void test_hands_off(void **state)
 {
 	NEED_LAB();
 	/* The host's own rules, before and after. */
-	assert_int_equal(lab_sh(-1, "nft 'add table inet mine; add chain inet mine f { type filter hook "
-				    "forward priority 0; policy accept; }; add rule inet mine f ip "
-				    "saddr 192.0.2.1 drop'; echo 1 >/proc/sys/net/ipv6/conf/up0/accept_ra"),
-			 0);
+	assert_int_equal(
+		lab_sh(-1, "nft 'add table inet mine; add chain inet mine f { type filter hook "
+			   "forward priority 0; policy accept; }; add rule inet mine f ip "
+			   "saddr 192.0.2.1 drop'; echo 1 >/proc/sys/net/ipv6/conf/up0/accept_ra"),
+		0);
 
 	long mine = lab_num(-1, "nft list table inet mine | md5sum | tr -dc 0-9 | head -c 9");
 
 	lab_attach_default(lab, 1);
 	assert_int_equal(net_detach(lab->h, 1, NULL), 0);
-	assert_int_equal(lab_num(-1, "nft list table inet mine | md5sum | tr -dc 0-9 | head -c 9"), mine);
+	assert_int_equal(lab_num(-1, "nft list table inet mine | md5sum | tr -dc 0-9 | head -c 9"),
+			 mine);
 	assert_int_equal(lab_num(-1, "cat /proc/sys/net/ipv6/conf/up0/accept_ra"), 2);
 	assert_int_equal(lab_num(-1, "cat /proc/sys/net/ipv6/conf/all/forwarding"), 1);
 
@@ -236,6 +247,13 @@ static void test_hands_off(void **state)
 	struct vps_err err = {0};
 
 	assert_int_equal(net_attach(lab->h, 1, &p, lab->ns[1], &err), -VPS_EEXISTS);
+	/* An address that goes elsewhere already: found late, all is undone. */
+	assert_int_equal(lab_sh(-1, "ip route add 10.77.0.50/32 via " FAR4), 0);
+	p.addrs[0] = lab_addr("10.77.0.50");
+	assert_int_equal(net_attach(lab->h, 1, &p, lab->ns[1], &err), -VPS_EEXISTS);
+	assert_int_not_equal(lab_sh(-1, "nft list ruleset | grep -q lab1"), 0);
+	assert_int_not_equal(lab_sh(-1, "ip link show lab1 2>/dev/null"), 0);
+	assert_int_equal(lab_sh(-1, "ip route show 10.77.0.50 | grep -q " FAR4), 0);
 	/* A namespace that is none. */
 	p.addrs[0] = lab_addr("10.77.0.1");
 	assert_true(net_attach(lab->h, 1, &p, 0, NULL) < 0);
@@ -311,6 +329,75 @@ static void test_macvlan(void **state)
 	assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W2 -q " FAR4 " >/dev/null"), 0);
 }
 
+static int attach_child(void *arg)
+{
+	unsigned id = (unsigned)(uintptr_t)arg;
+	char addrs[64];
+	struct vps_err err = {0};
+	struct net_host *h;
+
+	snprintf(addrs, sizeof(addrs), "10.77.0.%u fd77::%u", id, id);
+
+	struct net_plan p = lab_plan(addrs);
+
+	lab_publish(&p, IPPROTO_TCP, (uint16_t)(7000 + id), 80);
+	p.rate_in = p.rate_out = 10000000;
+	if (net_host_open(&lab->conf, &h, &err) < 0 ||
+	    net_attach(h, id, &p, lab->ns[id], &err) < 0) {
+		fprintf(stderr, "attach %u: %s\n", id, err.msg);
+		return 1;
+	}
+	return 0;
+}
+
+/* I2: killed at any instruction, the same command again succeeds, and nothing is left in the end.
+ */
+static void test_killed(void **state)
+{
+	NEED_LAB();
+	lab_attach_default(lab, 2);
+	lab->ns[1] = lab_ns();
+	for (int i = 0; i < 80; i++) {
+		struct timespec t = {.tv_nsec = i * 70000};
+		int pid = lab_start(-1, attach_child, (void *)1);
+
+		nanosleep(&t, NULL);
+		kill(pid, SIGKILL);
+		lab_wait(pid);
+		if (i % 2)
+			continue; /* killed over what was left by the killed one */
+		assert_int_equal(lab_run(-1, attach_child, (void *)1), 0);
+		assert_int_equal(lab_sh(lab->ns[1], "ping -c1 -W2 -q 10.77.0.2 >/dev/null"), 0);
+	}
+	assert_int_equal(net_detach(lab->h, 1, NULL), 0);
+	assert_int_not_equal(lab_sh(-1, "{ nft list ruleset; ip link; ip route; ip -6 route; } | "
+					"grep -v 'ct count' | grep -qw -e lab1 -e 10.77.0.1"),
+			     0);
+}
+
+/* Many at once, no table yet: one makes it, all are in it. */
+static void test_together(void **state)
+{
+	int pids[LAB_GUESTS + 1];
+
+	NEED_LAB();
+	for (unsigned id = 1; id <= LAB_GUESTS; id++)
+		lab->ns[id] = lab_ns();
+	for (int round = 0; round < 10; round++) {
+		lab_sh(-1, "nft delete table inet lab 2>/dev/null; nft delete table arp lab "
+			   "2>/dev/null");
+		for (unsigned id = 1; id <= LAB_GUESTS; id++)
+			pids[id] = lab_start(-1, attach_child, (void *)(uintptr_t)id);
+		for (unsigned id = 1; id <= LAB_GUESTS; id++)
+			assert_int_equal(lab_wait(pids[id]), 0);
+		for (unsigned id = 1; id <= LAB_GUESTS; id++)
+			assert_int_equal(lab_sh(lab->ns[id],
+						"ping -c1 -W2 -q 10.77.0.%u >/dev/null",
+						id % LAB_GUESTS + 1),
+					 0);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -325,6 +412,8 @@ int main(void)
 		T(test_other_conf),
 		T(test_none_and_stats),
 		T(test_macvlan),
+		T(test_killed),
+		T(test_together),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

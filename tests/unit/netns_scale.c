@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Many guests: does the 2,000th cost what the 10th costs? Printed, not asserted: machines differ. */
+/* Many guests: does the 2,000th cost what the 10th costs? Printed, not asserted: machines differ.
+ */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -86,7 +87,8 @@ static void test_many(void **state)
 	for (unsigned id = 1; id <= n - 50; id++)
 		ids[id - 1] = id;
 
-	struct net_audit a = {.live = ids, .n_live = n - 50, .defined = ids, .n_defined = n - 50, .fix = true};
+	struct net_audit a = {
+		.live = ids, .n_live = n - 50, .defined = ids, .n_defined = n - 50, .fix = true};
 
 	s = sys_now_mono();
 	assert_int_equal(net_audit(lab->h, &a, NULL), 0);

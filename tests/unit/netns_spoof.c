@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a hostile guest sends, and where it arrives. "Arrives at the host" is counted by a table of the
- * test's own right behind ours in the same hooks; at the peer and beyond the uplink raw sockets listen.
+ * What a hostile guest sends, and where it arrives. "Arrives at the host" is counted by a table of
+ * the test's own right behind ours in the same hooks; at the peer and beyond the uplink raw sockets
+ * listen.
  */
 #include <errno.h>
 #include <signal.h>
@@ -32,10 +33,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define NEED_LAB()          \
-	do {                \
-		if (!lab)   \
-			skip(); \
+#define NEED_LAB()                                                                                 \
+	do {                                                                                       \
+		if (!lab)                                                                          \
+			skip();                                                                    \
 	} while (0)
 
 struct watch {
@@ -114,7 +115,8 @@ static unsigned volley(const struct watch *w, const struct cast *c, bool quiet, 
 		unsigned peer = 0, far = 0, now = host;
 
 		sent++;
-		/* What the kernels say of themselves now and then does not come three times in a row. */
+		/* What the kernels say of themselves now and then does not come three times in a
+		 * row. */
 		for (int i = 0; i < (slow ? 3 : 1); i++) {
 			if (i)
 				pause_ms(30);
@@ -172,8 +174,8 @@ static struct cast routed_cast(void)
 
 	net_mac_derive(LAB_TAG, 1, c.me);
 	net_mac_derive(LAB_TAG, 2, c.peer);
-	snprintf(c.ll, sizeof(c.ll), "fe80::%x:%xff:fe%02x:%x", (c.me[0] ^ 2) << 8 | c.me[1], c.me[2],
-		 c.me[3], c.me[4] << 8 | c.me[5]);
+	snprintf(c.ll, sizeof(c.ll), "fe80::%x:%xff:fe%02x:%x", (c.me[0] ^ 2) << 8 | c.me[1],
+		 c.me[2], c.me[3], c.me[4] << 8 | c.me[5]);
 	return c;
 }
 
