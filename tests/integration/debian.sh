@@ -41,14 +41,14 @@ test_host_name_and_network_files() {
 
 test_the_services_own_cgroups_and_limits() {
 	vps exec deb -- systemd-run --wait -q -p TasksMax=5 /bin/true || vps exec deb -- systemd-run --wait -q /bin/true
-	expect_exit 1 vps exec deb -- sh -c 'echo max >/sys/fs/cgroup/../pids.max'
+	expect_fail vps exec deb -- sh -c 'echo max >/sys/fs/cgroup/../pids.max'
 	vps exec deb -- sh -c 'mkdir /sys/fs/cgroup/mine && rmdir /sys/fs/cgroup/mine'
 }
 
 test_private_dev_and_readonly_sys() {
 	expect "$(vps exec deb -- stat -c %t:%T /dev/null)" 1:3
-	expect_exit 1 vps exec deb -- sh -c 'echo 1 >/sys/kernel/mm/ksm/run'
-	expect_exit 1 vps exec deb -- sh -c 'mknod /tmp/sda b 8 0'
+	expect_fail vps exec deb -- sh -c 'echo 1 >/sys/kernel/mm/ksm/run'
+	expect_fail vps exec deb -- sh -c 'mknod /tmp/sda b 8 0'
 	vps exec deb -- chown 1000 /dev/null
 	expect "$(stat -c %u:%a /dev/null)" 0:666
 	vps exec deb -- chown 0 /dev/null

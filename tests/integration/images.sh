@@ -79,7 +79,7 @@ test_a_changed_blob_is_refused() {
 	vps image gc -q
 	before=$(store_sum)
 	expect_exit 6 vps image import "$work/oci" bad
-	expect "$(cat "$work/.err")" '*digest*'
+	expect "$(cat "$work/.err")" '*not the stated*'
 	expect "$(store_sum)" "$before"
 	vps image import -q "$work/tiny.tar" tiny
 }

@@ -34,6 +34,11 @@ test_a_number_addresses_a_vps() {
 	expect "$(vps status "$id")" "VPS $id num stopped*"
 	vps delete "$id"
 	expect_exit 14 vps status num
+	# as vzctl's CTID: a number in the place of the name asks for that id
+	expect "$(vps create 1234 --image tiny)" vps1234
+	expect "$(vps status 1234)" 'VPS 1234 vps1234 stopped*'
+	expect_exit 12 vps create 1234 --image tiny
+	vps delete 1234
 }
 
 test_start_attach_returns_the_exit_code_of_init() {
@@ -139,7 +144,6 @@ test_many_at_once() {
 test_bad_input_is_refused_in_words() {
 	expect_exit 13 vps create x --image no/such:image
 	expect_exit 2 vps create 'Bad Name' --image tiny
-	expect_exit 2 vps create 123 --image tiny
 	expect_exit 2 vps create ../x --image tiny
 	expect_exit 2 vps create x --image tiny --memory banana
 	expect_exit 2 vps create x --image tiny --memory 0

@@ -215,7 +215,9 @@ static bool is_opaque(int fs, const char *path)
 
 static void make_base(struct tar *t)
 {
+	t->mode = 0711;
 	tar_dir(t, "./");
+	t->mode = 0;
 	tar_dir(t, "usr/");
 	tar_dir(t, "usr/lib/");
 	tar_file(t, "usr/lib/old", "1");
@@ -275,6 +277,8 @@ static void test_whiteouts(void **state)
 	assert_string_not_equal(lu.chain, lu.diff_id);
 	autoclose int fs = img_layer_open(s, lu.chain, &err);
 	assert_true(fs >= 0);
+	assert_int_equal(fstat(fs, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0711);
 	assert_int_equal(fstatat(fs, "tmp", &st, 0), 0);
 	assert_int_equal(st.st_mode & 07777, 01777);
 	assert_int_equal(fstatat(fs, "srv", &st, 0), 0);

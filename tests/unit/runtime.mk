@@ -66,3 +66,7 @@ tests_unit_runtime_seccomp_test_LDADD = $(runtime_libs)
 tests_unit_runtime_caps_test_SOURCES = tests/unit/runtime_caps.c tests/unit/base_util.h
 tests_unit_runtime_caps_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_caps_test_LDADD = $(runtime_libs)
+unit_programs += tests/unit/runtime_container_test
+tests_unit_runtime_container_test_SOURCES = tests/unit/runtime_container.c tests/unit/base_util.h
+tests_unit_runtime_container_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_container_test_LDADD = $(runtime_libs)
