@@ -253,8 +253,11 @@ int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, st
 	if (run_dir < 0)
 		return vps_err_sys(err, run_dir, "run directory of '%s'", l->spec.name);
 	r = run_state_read(run_dir, &s);
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
+		char name[ID_STR]; /* empty when a run ended by itself; a back-off keeps its files there */
+		unlinkat(l->h->run_fd, id_str(l->id, name), AT_REMOVEDIR);
 		return 0;
+	}
 	if (r < 0) /* never written by halves, so somebody else's hand: what it says is not known */
 		return vps_err_set(err, VPS_ECONF, "'%s': " STATE_FILE " is unreadable: %s",
 				   l->spec.name, vps_code_str(r));
