@@ -82,8 +82,20 @@ int spec_check_host(struct vps_host *h, const struct vps_spec *s, struct vps_err
 	r = r ?: plan_devices(s, &devices, &n, err);
 	r = r ?: plan_net(s, &net, err);
 	r = r ?: host_net(h, &nh, err);
+	if (r >= 0 && !net.n_addrs && strv_len(s->ips))
+		net.n_publish = 0; /* which families there will be is known with the leases */
 	r = r ?: net_check_plan(nh, &net, err);
 	return r;
+}
+
+static int check_leased(struct vps_host *h, const struct vps_spec *s, struct vps_err *err)
+{
+	auto_done(net_plan_done) struct net_plan net = {0};
+	struct net_host *nh;
+	int r = plan_net(s, &net, err);
+
+	r = r ?: host_net(h, &nh, err);
+	return r ?: net_check_plan(nh, &net, err);
 }
 
 /* The operator's profile becomes the VPS's own copy: what is enforced does not change behind it. */
@@ -160,6 +172,7 @@ static int fill_claimed(struct vps_locked *l, struct vps_spec *s, struct vps_err
 	r = id_base_of(&h->conf, s->id, &s->id_base, err);
 	r = r ?: take_name(h, s, err);
 	r = r ?: lease_take(h, NULL, s, err);
+	r = r ?: check_leased(h, s, err);
 	r = r ?: pin(h, s->id, s->image_digest, err);
 	r = r ?: store_seccomp(l->dir, s, err);
 	r = r ?: make_disk(l, s, err);

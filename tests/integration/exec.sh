@@ -113,6 +113,7 @@ test_cp_tar_streams() {
 
 test_cp_never_follows_the_tenants_links() {
 	echo canary >"$work/canary"
+	echo payload >"$work/f"
 	vps exec box -- sh -c "mkdir -p /tmp/evil && ln -sfn $work /tmp/evil/link && ln -sf $work/canary /tmp/evil/file"
 	vps cp "$work/f" box:/tmp/evil/file || true
 	expect "$(cat "$work/canary")" canary
