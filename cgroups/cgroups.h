@@ -177,6 +177,9 @@ int cg_oom_fd(struct cg *cg);
  * removed: ask again when the VPS has ended. v2 wakes for other events of memory too (a group at
  * its limit: up to 100 times a second), so do not look again at once. */
 int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret);
+/* The file that has the line "oom_kill N", for a process that keeps count without this room: pread it
+ * when cg_oom_fd polls. The caller's to close. */
+int cg_oom_stat_fd(struct cg *cg);
 /* Remove the group and all that the tenant made below it, in every hierarchy. Missing is fine.
  * -EBUSY when processes are left (those that are dying already are waited for, 200 ms). */
 int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err);

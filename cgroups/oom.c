@@ -70,3 +70,12 @@ int cg_oom_count(struct cg *cg, int oom_fd, uint64_t *ret)
 	*ret = v;
 	return 0;
 }
+
+int cg_oom_stat_fd(struct cg *cg)
+{
+	const struct cg_hier *hi = cg->h->where[CG_MEMORY];
+	if (!hi)
+		return -EOPNOTSUPP;
+	return cg_file_open(cg, hi, hi->version == 2 ? "memory.events" : "memory.oom_control",
+			    O_RDONLY);
+}

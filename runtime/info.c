@@ -144,6 +144,21 @@ int info_of(struct vps_host *h, unsigned id, struct vps_info *ret, struct vps_er
 	return 0;
 }
 
+/* The monitor counts when the kernel wakes it; who asks right after a kill wants the truth. Too dear for
+ * a list. */
+static void count_oom(struct vps_host *h, struct vps_info *i)
+{
+	auto_done(cg_closep) struct cg *cg = NULL;
+	struct cg_host *ch;
+	char name[ID_STR];
+	uint64_t n;
+
+	if (i->init > 0 && host_cgroups(h, &ch, NULL) == 0 &&
+	    cg_open(ch, id_str(i->spec.id, name), &cg, NULL) == 0 &&
+	    cg_oom_count(cg, -1, &n) == 0 && n > i->oom_kills)
+		i->oom_kills = n;
+}
+
 int vps_get(struct vps_host *h, const char *who, struct vps_info *ret, struct vps_err *err)
 {
 	struct vps_info i;
@@ -157,6 +172,7 @@ int vps_get(struct vps_host *h, const char *who, struct vps_info *ret, struct vp
 		return vps_err_set(err, VPS_ENOVPS, "there is no VPS '%s'", who);
 	if (r < 0)
 		return vps_err_wrap(err, r, "'%s'", who);
+	count_oom(h, &i);
 	*ret = i;
 	return 0;
 }

@@ -216,8 +216,11 @@ static void become_monitor(struct start *s, int sock, const struct vps_launched 
 	a.notify = launched->notify;
 	a.gate = launched->gate;
 	a.oom = cg_oom_fd(s->cg);
-	if (a.oom < 0)
-		a.oom = -1;
+	a.oom_stat = cg_oom_stat_fd(s->cg);
+	if (a.oom < 0 || a.oom_stat < 0) { /* no memory controller: nobody is killed by it */
+		close_fd(&a.oom);
+		close_fd(&a.oom_stat);
+	}
 	a.lock = s->mlock;
 	a.report = sock;
 	a.restarts = s->more.restarts;
