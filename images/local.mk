@@ -20,6 +20,7 @@ libimages_a_SOURCES += \
 	images/store.c images/store.h \
 	images/unpack.c images/unpack.h \
 	images/unpack_decode.c \
+	images/unpack_gzip.c \
 	images/unpack_tar.c \
 	images/worker.c images/worker.h
 libimages_a_SOURCES += \

@@ -58,6 +58,13 @@ struct unpack_shared {
 	} tar;
 };
 
+/* Where unpacked bytes go; -errno or -VPS_… stops. (unpack_decode.c) */
+typedef int unpack_out(void *arg, const void *p, size_t n, struct vps_err *err);
+/* gzip (RFC 1952), one member or several, every checksum verified. in gives packed bytes: n, 0 at the end,
+ * -errno. (unpack_gzip.c) */
+typedef ssize_t unpack_in(void *arg, const void **p);
+int unpack_gzip(unpack_in *in, unpack_out *out, void *arg, struct vps_err *err);
+
 struct unpack_ctx {
 	const struct unpack_job *job;
 	struct unpack_shared *sh;

@@ -17,24 +17,57 @@
 struct decode {
 	struct unpack_ctx *c;
 	char *buf;
+	size_t seen;	/* bytes of buf that are still to be given out */
 	uint64_t zeros; /* at the end so far */
 	bool deaf;	/* the tar's reader has seen its end; only the hash goes on */
 };
 
-static la_ssize_t on_read(struct archive *a, void *arg, const void **buf)
+/* The next packed bytes; those that were looked at first come once more. */
+static ssize_t read_packed(void *arg, const void **p)
 {
 	struct decode *d = arg;
+	*p = d->buf;
+	if (d->seen) {
+		ssize_t n = (ssize_t)d->seen;
+		d->seen = 0;
+		return n;
+	}
 	ssize_t n;
 	do
 		n = read(d->c->job->fd, d->buf, CHUNK);
 	while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		archive_set_error(a, errno, "read: %s", strerror(errno));
-		return ARCHIVE_FATAL;
-	}
+	if (n < 0)
+		return -errno;
 	atomic_fetch_add(&d->c->sh->packed, (uint64_t)n);
-	*buf = d->buf;
 	return n;
+}
+
+static la_ssize_t on_read(struct archive *a, void *arg, const void **p)
+{
+	ssize_t n = read_packed(arg, p);
+	if (n >= 0)
+		return n;
+	archive_set_error(a, (int)-n, "read: %s", strerror((int)-n));
+	return ARCHIVE_FATAL;
+}
+
+/* Fill the buffer and leave it to be read again. */
+static int look(struct decode *d, struct vps_err *err)
+{
+	size_t n = 0;
+	while (n < CHUNK) {
+		ssize_t got = read(d->c->job->fd, d->buf + n, CHUNK - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return vps_err_sys(err, -errno, "read");
+		if (got == 0)
+			break;
+		n += (size_t)got;
+	}
+	atomic_fetch_add(&d->c->sh->packed, n);
+	d->seen = n;
+	return 0;
 }
 
 static void count_zeros(struct decode *d, const char *p, size_t n)
@@ -72,8 +105,9 @@ static int lib_error(struct archive *a, const struct img_caps *caps, struct vps_
 	return vps_err_set(err, VPS_EBADIMAGE, "unpack: %.300s", esc ? esc : "broken archive");
 }
 
-static int decode_block(struct decode *d, const void *p, size_t n, struct vps_err *err)
+static int decode_block(void *arg, const void *p, size_t n, struct vps_err *err)
 {
+	struct decode *d = arg;
 	digest_add(d->c->hash, p, n);
 	count_zeros(d, p, n);
 	atomic_fetch_add(&d->c->sh->raw, n);
@@ -93,20 +127,25 @@ static int decode_block(struct decode *d, const void *p, size_t n, struct vps_er
 static int decode_all(struct decode *d, struct archive *a, struct vps_err *err)
 {
 	struct archive_entry *e;
+	int r = look(d, err);
+	if (r < 0)
+		return r;
+	if (d->seen >= 3 && memcmp(d->buf, "\x1f\x8b\x08", 3) == 0)
+		return unpack_gzip(read_packed, decode_block, d, err);
 	const struct img_caps *caps = &d->c->job->opts->caps;
 	int (*const setup[])(struct archive *) = {
-		archive_read_support_format_raw, archive_read_support_format_empty,
-		archive_read_support_filter_gzip, archive_read_support_filter_xz,
-		archive_read_support_filter_zstd, archive_read_support_filter_bzip2,
+		archive_read_support_format_raw,  archive_read_support_format_empty,
+		archive_read_support_filter_xz,	  archive_read_support_filter_zstd,
+		archive_read_support_filter_bzip2,
 	};
 	for (size_t i = 0; i < ARRAY_LEN(setup); i++)
 		/* ARCHIVE_WARN: not built in, would run a program */
 		if (setup[i](a) != ARCHIVE_OK)
 			return vps_err_set(err, VPS_EUNSUPPORTED,
-					   "libarchive lacks gzip, xz, zstd or bzip2");
+					   "libarchive lacks xz, zstd or bzip2");
 	if (archive_read_open(a, d, NULL, on_read, NULL) != ARCHIVE_OK)
 		return lib_error(a, caps, err);
-	int r = archive_read_next_header(a, &e);
+	r = archive_read_next_header(a, &e);
 	if (r == ARCHIVE_EOF)
 		return 0;
 	if (r != ARCHIVE_OK)

@@ -14,13 +14,12 @@ tests_fuzz_json_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
 noinst_PROGRAMS += tests/fuzz/manifest_fuzz
 tests_fuzz_manifest_fuzz_SOURCES = tests/fuzz/manifest_fuzz.c images/config.c images/manifest.c \
 	images/ref.c images/store.c images/gc.c images/blob.c images/info.c images/layer.c \
-	images/place.c images/place_path.c images/unpack.c images/unpack_decode.c \
-	images/unpack_tar.c images/worker.c $(libbase_a_SOURCES)
+	$(libbase_a_SOURCES)
 tests_fuzz_manifest_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_manifest_fuzz_LDADD = $(ARCHIVE_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
 
 noinst_PROGRAMS += tests/fuzz/unpack_fuzz
 tests_fuzz_unpack_fuzz_SOURCES = tests/fuzz/unpack_fuzz.c images/place.c images/place_path.c \
-	images/unpack_decode.c images/unpack_tar.c $(libbase_a_SOURCES)
+	images/unpack_decode.c images/unpack_gzip.c images/unpack_tar.c $(libbase_a_SOURCES)
 tests_fuzz_unpack_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_unpack_fuzz_LDADD = $(ARCHIVE_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)

@@ -197,6 +197,51 @@ static void test_packings(void **state)
 	img_store_close(s);
 }
 
+/* No digest is known of a root file system: the packing's own checksum must hold. */
+static void test_gzip(void **state)
+{
+	struct test_dir *t = *state;
+	struct img_store *s = test_store(t->fd, "root");
+	struct vps_err err = { 0 };
+	auto_tar tar = { 0 };
+	struct stat st;
+	char text[4096];
+	unsigned refused = 0, flips = 0;
+	for (unsigned i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('!' + (i * i * 7 + i / 3) % 90);
+	text[sizeof(text) - 1] = 0;
+	tar_file(&tar, "etc/text", text);
+	tar_end(&tar);
+	autoclose int fd = packed_fd(tar.b.s, tar.b.len, "gzip", NULL);
+	assert_int_equal(fstat(fd, &st), 0);
+	size_t n = (size_t)st.st_size;
+	autofree char *p = malloc(3 * n + 512);
+	assert_int_equal(read(fd, p, n), n);
+	for (size_t i = 10; i < n; i += 7, flips++) {
+		p[i] ^= 4;
+		autoclose int bad = mem_fd(p, n);
+		p[i] ^= 4;
+		int r = img_import_rootfs_fd(s, bad, "x:1", NULL, NULL, NULL);
+		refused += r == -VPS_EBADIMAGE;
+	}
+	assert_int_equal(refused, flips);
+	/* several members are one stream; padding is fine, junk is not */
+	autoclose int head = packed_fd(tar.b.s, 700, "gzip", NULL);
+	autoclose int tail = packed_fd(tar.b.s + 700, tar.b.len - 700, "gzip", NULL);
+	ssize_t a = read(head, p, n), b = a > 0 ? read(tail, p + a, 2 * n) : -1;
+	assert_true(b > 0);
+	memset(p + a + b, 0, 512);
+	autoclose int two = mem_fd(p, (size_t)(a + b) + 512);
+	auto_done(img_info_done) struct img_info i = { 0 };
+	assert_ok(img_import_rootfs_fd(s, two, "x:1", NULL, &i, &err), &err);
+	autoclose int fs = img_layer_open(s, i.layers[0], &err);
+	assert_file(fs, "etc/text", text);
+	p[a + b] = 'j';
+	autoclose int junk = mem_fd(p, (size_t)(a + b) + 512);
+	assert_int_equal(img_import_rootfs_fd(s, junk, "x:1", NULL, NULL, NULL), -VPS_EBADIMAGE);
+	img_store_close(s);
+}
+
 /* ---- layers over layers -------------------------------------------------------------- */
 
 static bool is_whiteout(int fs, const char *path)
@@ -613,6 +658,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		dir_test(test_beside_tar), dir_test(test_packings),
+		dir_test(test_gzip),
 		dir_test(test_whiteouts),  dir_test(test_overlay),
 		dir_test(test_diff_id),	   dir_test(test_bit_flips),
 		dir_test(test_round_trip), dir_test(test_round_trip_layers),
