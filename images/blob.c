@@ -168,6 +168,19 @@ int img_blob_put(struct img_work *w, const void *p, size_t n, char *digest, stru
 	return 0;
 }
 
+/* A document that was damaged on disk does not count: who asks fetches it anew, which heals it. */
+static bool blob_there(struct img_store *s, const char *digest)
+{
+	struct stat st;
+	char got[DIGEST_LEN];
+	autoclose int fd = img_blob_open(s, digest);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	if ((uint64_t)st.st_size > IMG_DOC_MAX)
+		return true;
+	return digest_of_fd(fd, got, NULL) == 0 && str_eq(got, digest);
+}
+
 int img_blob_has(struct img_work *w, const char *digest, struct vps_err *err)
 {
 	if (!digest_valid(digest))
@@ -178,7 +191,7 @@ int img_blob_has(struct img_work *w, const char *digest, struct vps_err *err)
 	int r = img_lease_locked(w, digest);
 	if (r < 0)
 		return vps_err_sys(err, r, "lease a blob");
-	return fs_exists(w->s->blobs, img_hex(digest));
+	return blob_there(w->s, digest);
 }
 
 int img_blob_open(struct img_store *s, const char *digest)

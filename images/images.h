@@ -86,6 +86,7 @@ void img_info_done(struct img_info *i);
 /* Reference as people write it: NAME[:TAG][@DIGEST], a digest or a unique prefix of ≥ 8 hex digits. */
 /* -VPS_ENOIMAGE when not there, with near names in err. */
 int img_inspect(struct img_store *s, const char *ref, struct img_info *ret, struct vps_err *err);
+/* Named or pinned images by name; a damaged one has digest, refs and pins only. */
 int img_list(struct img_store *s, struct img_info **ret, size_t *ret_n, struct vps_err *err);
 void img_list_free(struct img_info *list, size_t n);
 /* Is it a well-formed reference (lower case path, tag)? */
@@ -135,13 +136,14 @@ int img_remove(struct img_store *s, const char *ref, bool force, struct vps_err 
 struct img_gc_result { unsigned images, layers, blobs, temps; uint64_t bytes; };
 int img_gc(struct img_store *s, bool dry, struct img_gc_result *ret, struct vps_err *err);
 
-/* A pin keeps an image for an owner ("101"). Made before the owner is, removed after it. Atomic against gc. */
+/* A pin keeps an image for an owner ("101": letters, digits and . _ - : @ +, at most 200). Made before the owner is, removed after it. Atomic against gc. */
 int img_pin(struct img_store *s, const char *owner, const char *digest, struct vps_err *err);
 int img_unpin(struct img_store *s, const char *owner);
 int img_pins(struct img_store *s, char ***ret_owners); /* strv, for host check */
 
 /* O_PATH fd of an unpacked layer's fs/ by chain id. As a lowerdir of overlayfs: "/proc/self/fd/N", short
- * enough for any number of layers; the mount does not need the fd afterwards. */
+ * enough for any number of layers; the mount does not need the fd afterwards. Overlayfs takes only layers
+ * of the mount namespace that the mount is made in: open the store there. */
 int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
 
 /* ---- disks -------------------------------------------------------------- */

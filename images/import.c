@@ -229,6 +229,8 @@ int img_import(struct img_store *s, const char *path, enum img_format fmt, const
 		return vps_err_sys(err, -errno, "open '%s'", path);
 	if (fstat(fd, &st) < 0)
 		return vps_err_sys(err, -errno, "open '%s'", path);
+	if (std && isatty(fd))
+		return vps_err_set(err, VPS_EUSAGE, "standard input is a terminal, not an archive");
 	bool dir = S_ISDIR(st.st_mode);
 	if (dir != (fmt == IMG_OCI_DIR) && fmt != IMG_AUTO)
 		return vps_err_set(err, VPS_EUSAGE, "'%s' is %sa folder", path, dir ? "" : "not ");

@@ -27,3 +27,11 @@ unit_programs += tests/unit/images_gc_test
 tests_unit_images_gc_test_SOURCES = tests/unit/images_gc.c tests/unit/images_tar.h \
 	tests/unit/base_util.h
 tests_unit_images_gc_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_bombs_test
+tests_unit_images_bombs_test_SOURCES = tests/unit/images_bombs.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_bombs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_stop_test
+tests_unit_images_stop_test_SOURCES = tests/unit/images_stop.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_stop_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
