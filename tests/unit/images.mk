@@ -35,3 +35,7 @@ unit_programs += tests/unit/images_stop_test
 tests_unit_images_stop_test_SOURCES = tests/unit/images_stop.c tests/unit/images_tar.h \
 	tests/unit/base_util.h
 tests_unit_images_stop_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_archives_test
+tests_unit_images_archives_test_SOURCES = tests/unit/images_archives.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_archives_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(CURL_LIBS) $(base_libs) $(UNIT_LIBS)
