@@ -166,12 +166,6 @@ static int take_image(const struct img_parts *p, const struct img_desc *d, const
 	return img_register(p->w, digest, ref, err);
 }
 
-/* A bare tag is no name. */
-static bool full_name(const char *name)
-{
-	return name && strpbrk(name, ":/@") && img_ref_check(name, NULL) == 0;
-}
-
 static int read_index(const struct img_parts *p, char **text, size_t *len, struct vps_err *err)
 {
 	autofree char *layout = NULL;
@@ -189,25 +183,48 @@ static int read_index(const struct img_parts *p, char **text, size_t *len, struc
 	return r < 0 ? vps_err_sys(err, r, "read index.json") : 0;
 }
 
-/* Under the name that the caller gave: the entry of that name, or the only one for this machine. */
-static int import_one(const struct img_parts *p, const struct img_index *x, const char *text,
-		      size_t len, char *digest, struct vps_err *err)
+/* How well an entry answers to a name: its full name, or at least its tag. */
+static int answers(const struct img_index_item *it, const struct img_ref *r, const char *want)
 {
-	char want[IMG_REF_MAX + 1], name[IMG_REF_MAX + 1];
-	int r = img_ref_canonical(p->ref, want, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < x->n; i++)
-		if (x->v[i].name && img_ref_canonical(x->v[i].name, name, NULL) == 0 &&
-		    str_eq(name, want))
-			return take_image(p, &x->v[i].desc, p->ref, digest, err);
-	for (size_t i = 1; i < x->n; i++)
-		if (x->v[i].name && x->v[0].name && !str_eq(x->v[i].name, x->v[0].name))
-			return vps_err_set(err, VPS_EUSAGE, "the archive holds several images, none "
-					   "of them '%s': import it without a name", want);
-	struct img_desc d;
-	r = img_index_pick(text, len, NULL, p->o->arch, NULL, &d, err);
-	return r < 0 ? r : take_image(p, &d, p->ref, digest, err);
+	char name[IMG_REF_MAX + 1];
+	if (it->name && img_ref_canonical(it->name, name, NULL) == 0 && str_eq(name, want))
+		return 2;
+	return str_eq(it->tag, r->tag[0] ? r->tag : "latest");
+}
+
+/* Under the name that the caller gave: the entry that answers to it, or the only one for this machine.
+ * Never one of several by chance. */
+static int import_one(const struct img_parts *p, const struct img_index *x, char *digest,
+		      struct vps_err *err)
+{
+	char want[IMG_REF_MAX + 1];
+	struct img_ref r;
+	const struct img_index_item *best = NULL;
+	int score = -1;
+	bool several = false;
+	int e = img_ref_parse(p->ref, &r, err);
+	if (e < 0 || (e = img_ref_name(&r, want, err)) < 0)
+		return e;
+	for (size_t i = 0; i < x->n; i++) {
+		const struct img_index_item *it = &x->v[i];
+		int f = img_index_fit(it, p->o->arch, NULL);
+		int sc = f ? 8 * answers(it, &r, want) + f : -1;
+		if (sc > score)
+			several = false;
+		else if (sc == score && best && !str_eq(it->desc.digest, best->desc.digest))
+			several = true;
+		if (sc > score) {
+			score = sc;
+			best = it;
+		}
+	}
+	if (!best)
+		return vps_err_set(err, VPS_EBADIMAGE, "the archive has no image for linux/%s",
+				   p->o->arch);
+	if (several)
+		return vps_err_set(err, VPS_EUSAGE, "the archive holds several images, and not one of "
+				   "them is '%s': import it without a name", want);
+	return take_image(p, &best->desc, p->ref, digest, err);
 }
 
 static int import_named(const struct img_parts *p, const struct img_index *x, char *digest,
@@ -217,10 +234,9 @@ static int import_named(const struct img_parts *p, const struct img_index *x, ch
 	for (size_t i = 0; i < x->n; i++) {
 		const struct img_index_item *it = &x->v[i];
 		char d[DIGEST_LEN];
-		if (!full_name(it->name))
-			continue;
 		/* the same name for several platforms: only ours */
-		if (it->arch && !str_eq(it->arch, p->o->arch))
+		if (!it->name || img_ref_check(it->name, NULL) < 0 ||
+		    !img_index_fit(it, p->o->arch, NULL))
 			continue;
 		int r = take_image(p, &it->desc, it->name, d, err);
 		if (r < 0)
@@ -230,7 +246,8 @@ static int import_named(const struct img_parts *p, const struct img_index *x, ch
 	}
 	if (!n)
 		return vps_err_set(err, VPS_EUSAGE,
-				   "the archive does not name its image: give it a name");
+				   "the archive does not name its image for linux/%s: give it a name",
+				   p->o->arch);
 	return 0;
 }
 
@@ -242,6 +259,6 @@ int img_import_oci(const struct img_parts *p, char *digest, struct vps_err *err)
 	int r = read_index(p, &text, &len, err);
 	if (r < 0 || (r = img_index_parse(text, len, NULL, &x, err)) < 0)
 		return r;
-	return p->ref ? import_one(p, &x, text, len, digest, err) :
+	return p->ref ? import_one(p, &x, digest, err) :
 			import_named(p, &x, digest, err);
 }

@@ -207,6 +207,7 @@ void img_index_done(struct img_index *x)
 {
 	for (size_t i = 0; i < x->n; i++) {
 		free(x->v[i].name);
+		free(x->v[i].tag);
 		free(x->v[i].os);
 		free(x->v[i].arch);
 		free(x->v[i].variant);
@@ -215,16 +216,37 @@ void img_index_done(struct img_index *x)
 	*x = (struct img_index){ 0 };
 }
 
+/*
+ * ref.name is free text in the specification; tools write a tag (umoci, docker, buildah) or a whole name
+ * (skopeo). umoci copies containerd's name to the next tag's manifest unchanged: the tag is right.
+ */
+static int item_names(const struct json *an, struct img_index_item *it)
+{
+	const char *full = json_str(json_get(an, "io.containerd.image.name"), NULL);
+	const char *tag = json_str(json_get(an, "org.opencontainers.image.ref.name"), NULL);
+	struct img_ref r;
+	char name[IMG_REF_MAX + 1];
+	if (str_set(&it->tag, tag) < 0)
+		return -ENOMEM;
+	if (!full)
+		return tag && strpbrk(tag, ":/@") ? str_set(&it->name, tag) : 0;
+	if (tag && !strpbrk(tag, ":/@") && strlen(tag) < sizeof(r.tag) &&
+	    img_ref_parse(full, &r, NULL) == 0) {
+		strcpy(r.tag, tag);
+		r.digest[0] = 0;
+		if (img_ref_name(&r, name, NULL) == 0 && img_ref_check(name, NULL) == 0)
+			return str_set(&it->name, name);
+	}
+	return str_set(&it->name, full);
+}
+
 static int item_parse(const struct json *j, struct img_index_item *it, struct vps_err *err)
 {
 	int r = desc_parse(j, &it->desc, err);
 	if (r < 0)
 		return r;
-	const struct json *pf = json_get(j, "platform"), *an = json_get(j, "annotations");
-	const char *name = json_str(json_get(an, "io.containerd.image.name"), NULL);
-	if (!name)
-		name = json_str(json_get(an, "org.opencontainers.image.ref.name"), NULL);
-	if (str_set(&it->name, name) < 0 ||
+	const struct json *pf = json_get(j, "platform");
+	if (item_names(json_get(j, "annotations"), it) < 0 ||
 	    str_set(&it->os, json_str(json_get(pf, "os"), NULL)) < 0 ||
 	    str_set(&it->arch, json_str(json_get(pf, "architecture"), NULL)) < 0 ||
 	    str_set(&it->variant, json_str(json_get(pf, "variant"), NULL)) < 0)
@@ -262,8 +284,7 @@ int img_index_parse(const char *text, size_t len, const char *media_type, struct
 	return 0;
 }
 
-/* 0: not ours; higher is better. A manifest that does not say its platform may be ours. */
-static int fit(const struct img_index_item *it, const char *arch, const char *variant)
+int img_index_fit(const struct img_index_item *it, const char *arch, const char *variant)
 {
 	if (it->desc.media != IMG_MEDIA_MANIFEST && it->desc.media != IMG_MEDIA_INDEX)
 		return 0;
@@ -295,7 +316,7 @@ int img_index_pick(const char *text, size_t len, const char *media_type, const c
 	auto_strbuf have = STRBUF_INIT;
 	for (size_t i = 0; i < x.n; i++) {
 		const struct img_index_item *it = &x.v[i];
-		int f = fit(it, arch, variant);
+		int f = img_index_fit(it, arch, variant);
 		if (f > score) {
 			score = f;
 			best = it;

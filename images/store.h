@@ -214,11 +214,14 @@ struct img_index {
 	size_t n;
 	struct img_index_item {
 		struct img_desc desc;
-		char *name; /* annotation: containerd's image name, else ref.name; NULL: none */
+		char *name; /* full name: containerd's annotation with the tag of ref.name; NULL: none */
+		char *tag;  /* ref.name as it is: a tag or a name; NULL: none */
 		char *os, *arch, *variant; /* NULL: not said */
 	} *v;
 };
 void img_index_done(struct img_index *x);
+/* 0: not for this machine; higher is better. A manifest that does not say its platform may be ours. */
+int img_index_fit(const struct img_index_item *it, const char *arch, const char *variant);
 int img_index_parse(const char *text, size_t len, const char *media_type, struct img_index *ret,
 		    struct vps_err *err);
 

@@ -65,7 +65,8 @@ struct vps_driver {
 	int (*launch)(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 	int (*release)(struct vps_launched *l, struct vps_err *err);
 	/* Join a running VPS. init: its identity, verified. conf, instance_dir: for the seccomp profile and its cache;
-	 * NULL, -1: no cache, and a stored profile cannot be read. The command is the caller's own child. */
+	 * NULL, -1: no cache, and a stored profile cannot be read. Of ret, pidfd is the command's; its status comes by
+	 * status_fd, written by pid, a child of the caller that reaps the command whatever the caller does. */
 	int (*exec)(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir, struct cg *cg,
 		    const struct proc_ident *init, const struct vps_exec *x, struct vps_exec_handle *ret,
 		    struct vps_err *err);

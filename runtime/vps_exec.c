@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* exec: from a name to the driver. No lock: nothing is changed, and a pidfd keeps the identity
  * true. */
+#include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -67,15 +69,19 @@ static void handle_close(struct vps_exec_handle *x)
 	close_fd(&x->status_fd);
 }
 
-/* A driver whose command is not our child writes the status as an int; ours is reaped. */
+/* A driver whose command is not our child writes the status as an int; pid, if any, is then the child of
+ * ours that waited for it. It is killed together with the VPS, and then says nothing. */
 int vps_exec_wait(struct vps_exec_handle *x)
 {
 	siginfo_t si = {0};
 	int status, r;
 
 	if (x->status_fd >= 0) {
-		r = fs_read_full(x->status_fd, &status, sizeof(status)) == sizeof(status) ? status
-											  : -ECHILD;
+		r = fs_read_full(x->status_fd, &status, sizeof(status)) == sizeof(status)
+			    ? status
+			    : 128 + SIGKILL;
+		while (x->pid > 0 && waitpid(x->pid, NULL, 0) < 0 && errno == EINTR)
+			;
 		handle_close(x);
 		return r;
 	}

@@ -27,3 +27,4 @@ EXTRA_DIST += tests/check-man
 EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh \
 	tests/bench/run $(top_srcdir)/tests/integration
 include tests/fault/local.mk
+include tests/integration/local.mk

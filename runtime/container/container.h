@@ -12,8 +12,7 @@
  * belongs to the VPS's user namespace: the kernel then locks each mount (mount_namespaces(7)),
  * so that the tenant's root cannot take a mask or a read-only bind away.
  *
- * A joining process (exec, cp) is J, which enters cgroup and namespaces, and its child K, by
- * CLONE_PARENT the caller's own (join.c).
+ * A joining process (exec, cp) is J, which enters cgroup and namespaces, and its child K (join.c).
  */
 #ifndef VPS_RUNTIME_CONTAINER_H
 #define VPS_RUNTIME_CONTAINER_H
@@ -237,7 +236,11 @@ int payload_find(struct payload *p, const char *user, const char *cwd, char *con
 int payload_drop(struct payload *p, struct vps_err *err);
 /* Returns only on failure: -errno. */
 int payload_exec(struct payload *p);
-/* Signals to their defaults and none blocked; umask 022. */
+/* Resource limits. Only the host's CAP_SYS_RESOURCE raises a ceiling, so it is done outside, and again inside.
+ * outside: without ceilings for what create_user_ns() makes a budget of the whole VPS (locked memory, message
+ * queues), which the memory limit covers. */
+int payload_rlimits(bool outside, struct vps_err *err);
+/* Signals to their defaults and none blocked. */
 void payload_signals(void);
 /* Close every fd above 2 but these (ascending or not); keep holds at most 16. */
 int fds_keep_only(const int *keep, size_t n);
@@ -253,10 +256,17 @@ int container_inside_stopped(const struct vps_run *run, int (*fn)(void *arg, str
 			     void *arg, struct vps_err *err);
 int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 
-/* Join a running VPS (join.c). Returns twice: in K, inside, as the VPS's root and with *ret_pid 0; and in the
- * caller with K's pid, its own child. up: a pair of sockets for messages, the caller's [0], K's [1]; the caller
- * closes what is open of it, also after a failure. */
-int join_fork(struct cg *cg, const struct proc_ident *init, int up[2], pid_t *ret_pid,
-	      struct vps_err *err);
+struct joined {
+	bool inside;  /* this is K */
+	pid_t keeper; /* J, the caller's child */
+	int pidfd;    /* of K; the caller's to close */
+};
+/* Join a running VPS (join.c). Returns twice: in K, inside and as the VPS's root, and in the caller. up: a pair of
+ * sockets for messages, the caller's [0], K's [1]; the caller closes what is open of it, also after a
+ * failure. status_fd: J writes K's exit status to it, an int as a shell has it; or -1. After a success the caller
+ * owes join_reap(keeper), once K has ended. */
+int join_fork(struct cg *cg, const struct proc_ident *init, int up[2], int status_fd,
+	      struct joined *ret, struct vps_err *err);
+void join_reap(pid_t keeper);
 
 #endif

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/inroot.h"
 #include "base/sys.h"
@@ -165,33 +164,34 @@ int container_exec(const struct vps_spec *s, const struct vps_conf *conf, int in
 		   struct vps_exec_handle *ret, struct vps_err *err)
 {
 	auto_done(filter_done) struct filter_prog seccomp = {0};
-	int up[2] = {-1, -1}, pty = -1;
-	pid_t pid = 0;
+	int up[2] = {-1, -1}, status[2] = {-1, -1}, pty = -1;
+	struct joined j;
 	int r = refuse_terminals(x, err);
 	if (r >= 0)
 		r = filter_for(s, conf ? conf->root : NULL, instance_dir, &seccomp, err);
+	if (r >= 0 && pipe2(status, O_CLOEXEC) < 0)
+		r = vps_err_sys(err, -errno, "make pipes");
 	if (r >= 0)
-		r = join_fork(cg, init, up, &pid, err);
-	if (r >= 0 && pid == 0)
+		r = join_fork(cg, init, up, status[1], &j, err);
+	if (r >= 0 && j.inside)
 		become(s, x, &seccomp, up[1]);
-	autoclose int pidfd = -1;
 	if (r >= 0) {
-		/* Our child, not waited for: the pid is its own. */
-		pidfd = sys_pidfd_open(pid, 0);
-		r = pidfd < 0 ? vps_err_sys(err, pidfd, "exec") : listen_to(up[0], &pty, err);
+		r = listen_to(up[0], &pty, err);
 		if (r < 0) {
-			kill(pid, SIGKILL);
-			while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-				;
+			sys_pidfd_send_signal(j.pidfd, SIGKILL);
+			join_reap(j.keeper);
+			close_fd(&j.pidfd);
 		}
 	}
 	close_fd(&up[0]);
 	close_fd(&up[1]);
+	close_fd(&status[1]);
 	if (r < 0) {
 		close_fd(&pty);
+		close_fd(&status[0]);
 		return r;
 	}
 	*ret = (struct vps_exec_handle){
-		.pid = pid, .pidfd = take_fd(pidfd), .pty = pty, .status_fd = -1};
+		.pid = j.keeper, .pidfd = j.pidfd, .pty = pty, .status_fd = status[0]};
 	return 0;
 }

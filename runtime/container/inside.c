@@ -57,8 +57,6 @@ static int own_namespaces(struct box *b, struct vps_err *err)
 	int r = enter_time(err);
 	if (r < 0 || b->bare)
 		return r;
-	/* A start by a shielded service must not shield the VPS. */
-	fs_write(AT_FDCWD, "/proc/self/oom_score_adj", "0");
 	const char *name = b->run->hostname;
 	if (name && sethostname(name, strlen(name)) < 0)
 		return vps_err_sys(err, -errno, "set the host name '%s'", name);
@@ -260,7 +258,6 @@ _Noreturn void box_inside(struct box *b)
 {
 	struct vps_err err = {0};
 	struct payload p = {0};
-	prctl(PR_SET_PDEATHSIG, 0);
 	/* Only the other side's going away must be seen, so its ends may not stay open here. */
 	close(b->ab[0]);
 	close(b->gate[1]);

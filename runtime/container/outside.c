@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "base/fs.h"
 #include "base/sys.h"
 #include "cgroups/cgroups.h"
 
@@ -186,7 +187,11 @@ static int work(struct box *b, struct vps_err *err)
 		return vps_err_sys(err, -errno, "make a mount namespace");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return vps_err_sys(err, -errno, "make mounts private");
+	/* A start by a shielded service must not shield the VPS. */
+	fs_write(AT_FDCWD, "/proc/self/oom_score_adj", "0");
 	r = hand_pipes(b, err);
+	if (r >= 0)
+		r = payload_rlimits(true, err);
 	if (r >= 0)
 		r = userns_become_owner(b->id_base, err);
 	if (r >= 0)

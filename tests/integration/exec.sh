@@ -154,9 +154,7 @@ test_stats_and_top() {
 
 test_events_tell_the_story() {
 	vps run --rm --image tiny story -- true
-	local e
-	e=$(vps events --json story | jq -r .event | tr '\n' ' ')
-	expect "$e" '*create*start*exit*delete*'
+	wait_until 10 sh -c "vps events --json story | jq -r .event | tr '\n' ' ' | grep -q 'create start exit delete'"
 }
 
 test_completion_completes() {

@@ -219,6 +219,37 @@ static void test_oci(void **state)
 		assert_ok(import_tar(t, s, &tar, "mine:7", &info, &err), &err);
 		check_issue(s, &info);
 	}
+	{ /* two of them, told apart by their tags; no third is made up */
+		struct img other;
+		auto_tar tar = { 0 };
+		auto_done(img_info_done) struct img_info a = { 0 }, b = { 0 };
+		char d2[DIGEST_LEN];
+		size_t n = oci_image(&tar, &i, d);
+		img_make(&other, img_arch());
+		other.config[strlen(other.config) - 1] = ' ';
+		autofree char *conf = str_fmt("%s,\"author\":\"other\"}", other.config);
+		free(other.config);
+		other.config = take_ptr(conf);
+		size_t n2 = oci_image(&tar, &other, d2);
+		autofree char *top = str_fmt(
+			"{\"schemaVersion\":2,\"manifests\":["
+			"{\"mediaType\":\"" IMG_MT_MANIFEST "\",\"digest\":\"%s\",\"size\":%zu,\"annotations\":"
+			"{\"io.containerd.image.name\":\"app:1\",\"org.opencontainers.image.ref.name\":\"1\"}},"
+			"{\"mediaType\":\"" IMG_MT_MANIFEST "\",\"digest\":\"%s\",\"size\":%zu,\"annotations\":"
+			"{\"io.containerd.image.name\":\"app:1\",\"org.opencontainers.image.ref.name\":\"2\"}}]}",
+			d, n, d2, n2);
+		oci_top(&tar, top);
+		assert_ok(import_tar(t, s, &tar, "app:1", &a, &err), &err);
+		assert_string_equal(a.digest, d);
+		assert_ok(import_tar(t, s, &tar, "else:2", &b, &err), &err);
+		assert_string_equal(b.digest, d2);
+		assert_int_equal(import_tar(t, s, &tar, "app:3", NULL, NULL), -VPS_EUSAGE);
+		img_info_done(&b);
+		assert_ok(import_tar(t, s, &tar, NULL, NULL, &err), &err);
+		assert_ok(img_inspect(s, "app:2", &b, &err), &err);
+		assert_string_equal(b.digest, d2);
+		img_free(&other);
+	}
 	img_free(&i);
 	img_store_close(s);
 }

@@ -361,13 +361,11 @@ static void test_exec(void **state)
 	up(f);
 	before = count_fds();
 	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err), 0);
-	siginfo_t si = {0};
-
 	assert_int_equal(sys_pidfd_send_signal(h.pidfd, SIGTERM), 0);
-	assert_int_equal(waitid(P_PIDFD, (id_t)h.pidfd, &si, WEXITED), 0); /* our own child */
+	int status = vps_exec_wait(&h);
+
 	/* It may be hit before it has blocked its signals. */
-	assert_true(si.si_status == 0 || si.si_status == SIGTERM);
-	close(h.pidfd);
+	assert_true(status == 0 || status == 128 + SIGTERM);
 	x.argv = missing;
 	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err),
 			 -VPS_EEXEC);
@@ -385,6 +383,27 @@ static void test_exec(void **state)
 			 -VPS_ESTATE);
 	assert_int_equal(count_fds(), before);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), 0); /* init, and no zombie */
+}
+
+/* A caller that does not wait (it was stopped by Ctrl-Z) does not keep the VPS from ending. */
+static void test_exec_unwaited(void **state)
+{
+	struct fix *f = *state;
+	struct vps_err err = {0};
+	struct vps_exec x = {.argv = idle, .detach = true, .stdio = {-1, -1, -1}};
+	struct vps_exec_handle h;
+
+	need(f);
+	up(f);
+	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err), 0);
+	assert_int_equal(sys_pidfd_send_signal(h.pidfd, SIGKILL), 0);
+	struct pollfd p[] = {{.fd = h.pidfd, .events = POLLIN}, {.fd = f->l.pidfd, .events = POLLIN}};
+
+	assert_int_equal(poll(p, 1, 5000), 1);
+	assert_int_equal(sys_pidfd_send_signal(f->l.pidfd, SIGKILL), 0);
+	assert_int_equal(poll(p + 1, 1, 5000), 1);
+	assert_int_equal(ended(f), 128 + SIGKILL);
+	assert_int_equal(vps_exec_wait(&h), 128 + SIGKILL);
 }
 
 static void test_inside_words(void **state)
@@ -457,7 +476,8 @@ int main(void)
 		fix_test(test_walls),	     fix_test(test_dev),
 		fix_test(test_mount_tables), fix_test(test_ids),
 		fix_test(test_fds),	     fix_test(test_gate),
-		fix_test(test_exec),	     fix_test(test_inside_words),
+		fix_test(test_exec),	     fix_test(test_exec_unwaited),
+		fix_test(test_inside_words),
 		fix_test(test_stopped),	     fix_test(test_hostile_roots),
 	};
 
