@@ -21,11 +21,11 @@ int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err
 
 struct tar_unpack_opts {
 	const char *as;	     /* the one top entry is renamed to this; NULL: names as they are */
-	bool host;	     /* strict: no link is followed anywhere, no set-id bits, owners are not set, links
-			      * that lead out of what is unpacked are left out */
+	bool host;	     /* strict: no link is followed anywhere, no set-id bits, owners are not set */
 	long uid, gid;	     /* >= 0: instead of the stream's */
 };
-/* Read a stream to its end and make what it holds below dirfd. Device nodes are left out. Existing files are
+/* Read a stream to its end and make what it holds below dirfd. Symbolic links are kept as they
+ * are, device nodes left out. Existing files are
  * replaced, existing directories kept. -EBADMSG: no tar stream, or broken. Number of entries left out. */
 int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_err *err);
 

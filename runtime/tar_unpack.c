@@ -465,39 +465,13 @@ static int make_dir(struct unpacker *u, struct entry *e, int dirfd, const char *
 	return 0;
 }
 
-/*
- * Does a link at path stay within the top entry? Its directory is a real one, so leading ".." are counted; behind
- * them names only, which may be links in turn, but then such that stay inside themselves. A ".." behind a name
- * would go up from wherever that name leads.
- */
-static bool stays_inside(const char *path, const char *target)
-{
-	auto_strv part = NULL;
-	long depth = -1; /* of the link's directory below the top entry */
-	bool named = false;
-
-	if (*target == '/' || strv_split(target, "/", &part) < 0)
-		return false;
-	for (const char *p = path; (p = strchr(p, '/')); p++)
-		depth++;
-	for (char **p = part; *p; p++) {
-		bool up = str_eq(*p, "..");
-		if (up && (named || --depth < 0))
-			return false;
-		named |= !up && **p && !str_eq(*p, ".");
-	}
-	return depth >= 0;
-}
-
+/* Links are kept as they are, wherever they lead, as other tools' cp does: to follow one is what
+ * would hurt, and nothing here does. */
 static int make_symlink(struct unpacker *u, struct entry *e, int dirfd, const char *name)
 {
 	struct timespec t[2];
 	int r;
 
-	if (u->o->host && !stays_inside(e->path, e->link)) {
-		u->left_out++;
-		return 0;
-	}
 	r = clear_way(dirfd, name);
 	if (r == 0 && symlinkat(e->link, dirfd, name) < 0)
 		r = -errno;
@@ -508,8 +482,7 @@ static int make_symlink(struct unpacker *u, struct entry *e, int dirfd, const ch
 	return 0;
 }
 
-/* To another entry of the same stream, found by the same walk. Never to a symbolic link: under another
- * directory it would lead elsewhere. */
+/* To another entry of the same stream, found by the same walk; of a symbolic link it is a second name. */
 static int make_hardlink(struct unpacker *u, struct entry *e, int dirfd, const char *name)
 {
 	autofree char *target = NULL;
@@ -525,7 +498,7 @@ static int make_hardlink(struct unpacker *u, struct entry *e, int dirfd, const c
 	from = *target ? open_parent(u, target, &from_name) : -EINVAL;
 	if (from < 0 || fstatat(from, from_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(u, from < 0 ? from : -errno, e->link, "link to");
-	if (!S_ISREG(st.st_mode)) {
+	if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
 		u->left_out++;
 		return 0;
 	}

@@ -184,7 +184,8 @@ int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_f
 		struct vps_err *err);
 /* The host's side of `cp`, by the same code: pack dirfd/name as a stream with top entry `as`; unpack a stream
  * (hostile: it may come from a tenant) below dirfd, its top entry renamed to `as` (NULL: kept), owned by the
- * caller, without device nodes, setuid bits or links that lead outside what was unpacked. */
+ * caller, without device nodes and setuid bits. Symbolic links stay as they are, wherever they lead: they are
+ * never followed here, and whoever reads the copy should not follow them either. */
 int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct vps_err *err);
 /* unpack: the number of entries that were left out. */
 int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);

@@ -119,9 +119,21 @@ test_cp_never_follows_the_tenants_links() {
 	expect "$(cat "$work/canary")" canary
 	vps cp "$work/f" box:/tmp/evil/link/new 2>/dev/null || true
 	[ ! -e "$work/new" ]
-	# the link itself comes out, not what it points to on the host
+	# a link itself comes out, not what it points to on the host; "file" is the file by now
+	vps exec box -- ln -s "$work/canary" /tmp/evil/other
 	vps cp box:/tmp/evil "$work/out"
-	[ -L "$work/out/file" ]
+	expect "$(readlink "$work/out/link")" "$work"
+	expect "$(readlink "$work/out/other")" "$work/canary"
+	[ ! -L "$work/out/file" ]
+	expect "$(cat "$work/out/file")" payload
+	# and is replaced, never written through, by the next copy
+	vps exec box -- sh -c 'rm /tmp/evil/other && echo theirs >/tmp/evil/other'
+	vps exec box -- sh -c 'rm /tmp/evil/link && mkdir /tmp/evil/link && echo theirs >/tmp/evil/link/new'
+	expect_fail vps cp box:/tmp/evil/. "$work/out"
+	vps cp box:/tmp/evil/other "$work/out/other"
+	expect "$(cat "$work/out/other")" theirs
+	expect "$(cat "$work/canary")" canary
+	[ ! -e "$work/new" ]
 }
 
 test_cp_of_a_stopped_vps() {
