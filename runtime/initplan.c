@@ -96,13 +96,11 @@ static int make_argv(const struct vps_spec *s, const struct img_info *image,
 	return r;
 }
 
-static int stop_signal(const struct vps_spec *s, const struct img_info *image,
-		       const struct guest_facts *facts, const struct init_plan *p)
+static int stop_signal(const struct img_info *image, const struct guest_facts *facts,
+		       const struct init_plan *p)
 {
-	int sig = s->stop_signal ? spec_signal_parse(s->stop_signal) : 0;
+	int sig;
 
-	if (sig > 0)
-		return sig;
 	if (p->system) {
 		switch (facts->init) {
 		case GUEST_INIT_SYSTEMD: /* systemd(1): starts halt.target */
@@ -135,10 +133,8 @@ int init_plan_make(const struct vps_spec *s, const struct img_info *image,
 		init_plan_done(&p);
 		return vps_err_sys(err, r, "command");
 	}
-	p.stop_signal = stop_signal(s, image, facts, &p);
-	p.stop_timeout_ms = s->stop_timeout_ms != SPEC_UNSET ? (unsigned)s->stop_timeout_ms
-			    : p.system			     ? STOP_SYSTEM_MS
-							     : STOP_COMMAND_MS;
+	p.stop_signal = stop_signal(image, facts, &p);
+	p.stop_timeout_ms = p.system ? STOP_SYSTEM_MS : STOP_COMMAND_MS;
 	*ret = p;
 	return 0;
 }

@@ -15,6 +15,7 @@ struct init_plan {
 	char **env;  /* complete: PATH, TERM, container, container_uuid, the image's, the definition's */
 	char *user, *cwd;
 	bool under_init, system; /* as in struct vps_run */
+	/* What fits this init, where the definition (which `set` changes live) says nothing. */
 	int stop_signal;
 	unsigned stop_timeout_ms;
 };

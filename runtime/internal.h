@@ -112,7 +112,8 @@ int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_
 enum run_phase { RUN_STARTING, RUN_RUNNING, RUN_PAUSED };
 struct run_state {
 	enum run_phase phase;
-	int stop_signal; /* as resolved at the start: what asks this init to stop */
+	/* of this init, where the definition says nothing at the time of the stop */
+	int stop_signal;
 	unsigned stop_timeout_ms;
 	struct proc_ident init; /* pid 0 while starting */
 	uint64_t started;	/* seconds since 1970 */
@@ -171,6 +172,8 @@ void lease_give_back(struct vps_host *h, const struct vps_spec *have, const stru
 struct start_more { unsigned restarts, failures; }; /* of a restart by the monitor */
 int start_locked(struct vps_locked *l, const struct vps_start_opts *o, const struct start_more *more,
 		 struct vps_err *err);
+/* Lets go of the lock and waits until the VPS is ready, if that is wanted. */
+int start_wait(struct vps_locked *l, const struct vps_start_opts *o, struct vps_err *err);
 int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err);
 /* End a monitor that waits to start the VPS again: after it nobody will. 1 when there was one. */
 int cancel_backoff(struct vps_locked *l);

@@ -154,7 +154,7 @@ int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts 
 	if (need_running(&l, &s, NULL) == 0)
 		r = stop_locked(&l, o, err);
 	r = r ?: start_locked(&l, so, NULL, err);
-	return r < 0 ? vps_err_wrap(err, r, "restart %s", l.spec.name) : 0;
+	return r < 0 ? vps_err_wrap(err, r, "restart %s", l.spec.name) : start_wait(&l, so, err);
 }
 
 /* ---- rename ----------------------------------------------------------------------- */

@@ -439,22 +439,28 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	return 0;
 }
 
+int start_wait(struct vps_locked *l, const struct vps_start_opts *o, struct vps_err *err)
+{
+	char id[ID_STR];
+
+	id_str(l->id, id);
+	locked_done(l);
+	spec_init(&l->spec);
+	if (!o || !o->wait)
+		return 0;
+	/* By id: it may be renamed while we wait. */
+	return vps_wait(l->h, id, VPS_WAIT_READY, o->timeout_ms ? o->timeout_ms : READY_MS, NULL,
+			err);
+}
+
 int vps_start(struct vps_host *h, const char *who, const struct vps_start_opts *o,
 	      struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
-	char id[ID_STR];
 	int r = vps_lock(h, who, "start", &l, err);
 
 	if (r < 0)
 		return r;
 	r = start_locked(&l, o, NULL, err);
-	if (r < 0)
-		return vps_err_wrap(err, r, "start %s", l.spec.name);
-	id_str(l.id, id);
-	locked_done(&l);
-	if (!o || !o->wait)
-		return 0;
-	/* By id: it may be renamed while we wait. */
-	return vps_wait(h, id, VPS_WAIT_READY, o->timeout_ms ? o->timeout_ms : READY_MS, NULL, err);
+	return r < 0 ? vps_err_wrap(err, r, "start %s", l.spec.name) : start_wait(&l, o, err);
 }

@@ -94,9 +94,13 @@ static int wait_end(int ctl, int pidfd, int timeout_ms)
 
 static int ask_init(struct vps_locked *l, const struct run_state *s, int pidfd, struct vps_err *err)
 {
-	int sig = s->stop_signal > 0 ? s->stop_signal : SIGTERM;
-	int r = sys_pidfd_send_signal(pidfd, sig);
+	/* the definition's own, as it is now: `set` changes it live */
+	int sig = l->spec.stop_signal ? spec_signal_parse(l->spec.stop_signal) : 0;
+	int r;
 
+	if (sig <= 0)
+		sig = s->stop_signal > 0 ? s->stop_signal : SIGTERM;
+	r = sys_pidfd_send_signal(pidfd, sig);
 	if (r < 0 && r != -ESRCH)
 		return vps_err_sys(err, r, "stop signal");
 	/* it finds the signal the moment it goes on */

@@ -91,6 +91,35 @@ test_restart_gives_a_new_init() {
 	vps delete -f r
 }
 
+test_restart_waits_until_it_is_ready() {
+	vps create rw --image tiny
+	printf '#!/bin/sh\nsleep 1\nexit 3\n' >"$work/init"
+	chmod 755 "$work/init"
+	vps cp "$work/init" rw:/sbin/init
+	# an init that could say READY and ends instead: only who waits sees that
+	vps restart rw
+	expect_exit 15 vps restart --kill --wait rw
+	expect "$(cat "$work/.err")" '*its init ended (3)*'
+	vps delete rw
+}
+
+test_stop_signal_is_set_live() {
+	local script='end() { echo $1 >>/root/said; rm /root/up; exit; }
+		trap "end usr1" USR1; trap "end term" TERM
+		touch /root/up; while :; do sleep 0.05; done'
+	vps launch sig --image tiny -- sh -c "$script"
+	wait_until 10 vps exec sig test -e /root/up
+	vps set sig --stop-signal USR1
+	vps stop -t 10s sig
+	expect "$(vps cp sig:/root/said - | tar -xOf -)" usr1
+	vps start sig
+	wait_until 10 vps exec sig test -e /root/up
+	vps set sig --stop-signal ''
+	vps stop -t 10s sig
+	expect "$(vps cp sig:/root/said - | tar -xOf -)" $'usr1\nterm'
+	vps delete sig
+}
+
 test_rename_keeps_everything() {
 	local id
 	id=$(vps create old --image tiny --id)
