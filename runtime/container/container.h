@@ -65,10 +65,15 @@ struct mnt_plan {
 struct mnt_input {
 	uint64_t memory; /* limit in bytes, or SPEC_UNSET / SPEC_MAX */
 	bool system;	 /* systemd's container interface: a fresh /run */
-	bool nesting;	 /* unmasked proc and sysfs at /dev/.vps */
+	bool whole;	 /* unmasked proc and sysfs at /dev/.vps */
 	const struct spec_mount *mounts;
 	size_t n_mounts; /* tree i is mounts[i] */
 };
+/* Services of a stock systemd mount a proc of their own (ProtectProc=), as nested containers do. */
+static inline bool run_wants_whole(const struct vps_run *run)
+{
+	return run->system || spec_has_feature(run->spec, "nesting");
+}
 /* 0 or -ENOMEM. The strings are constants or the input's. */
 int mnt_plan(const struct mnt_input *in, struct mnt_plan *ret);
 void mnt_plan_done(struct mnt_plan *p);
@@ -145,7 +150,7 @@ struct mnt_made {
 int mounts_apply(struct box *b, int root, int stage, int userns, struct mnt_made *made,
 		 struct vps_err *err);
 /* A detached tmpfs with the nodes of a VPS's /dev. */
-int dev_make(const struct vps_spec *s, struct vps_err *err);
+int dev_make(const struct vps_run *run, struct vps_err *err);
 /* Device nodes named by features and --device: path below /dev. For plan and check. */
 int dev_check(const struct vps_spec *s, struct vps_err *err);
 /* A new pty of the devpts mount: its master; the slave is bound on the VPS's /dev/console. */

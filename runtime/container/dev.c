@@ -100,8 +100,9 @@ int dev_check(const struct vps_spec *s, struct vps_err *err)
 	return 0;
 }
 
-static int fill(int dev, const struct vps_spec *s, struct vps_err *err)
+static int fill(int dev, const struct vps_run *run, struct vps_err *err)
 {
+	const struct vps_spec *s = run->spec;
 	static const char *const dirs[] = {"pts", "mqueue", "shm"};
 	int r = 0;
 	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(nodes); i++)
@@ -123,8 +124,8 @@ static int fill(int dev, const struct vps_spec *s, struct vps_err *err)
 	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(dirs); i++)
 		if (mkdirat(dev, dirs[i], 0755) < 0)
 			r = vps_err_sys(err, -errno, "make /dev/%s", dirs[i]);
-	if (r >= 0 && spec_has_feature(s, "nesting"))
-		if (mkdirat(dev, ".vps", 0755) < 0 || mkdirat(dev, ".vps/proc", 0755) < 0 ||
+	if (r >= 0 && run_wants_whole(run))
+		if (mkdirat(dev, ".vps", 0700) < 0 || mkdirat(dev, ".vps/proc", 0755) < 0 ||
 		    mkdirat(dev, ".vps/sys", 0755) < 0)
 			r = vps_err_sys(err, -errno, "make /dev/.vps");
 	if (r >= 0 && mknodat(dev, "console", S_IFREG | 0600, 0) < 0)
@@ -132,7 +133,7 @@ static int fill(int dev, const struct vps_spec *s, struct vps_err *err)
 	return r;
 }
 
-int dev_make(const struct vps_spec *s, struct vps_err *err)
+int dev_make(const struct vps_run *run, struct vps_err *err)
 {
 	static const char *const opts[][2] = {
 		{"mode", "0755"}, {"size", "1m"}, {"nr_inodes", "4096"},
@@ -148,7 +149,7 @@ int dev_make(const struct vps_spec *s, struct vps_err *err)
 	autoclose int dev = sys_fsmount(fs, 0, MOUNT_ATTR_NOSUID);
 	if (dev < 0)
 		return vps_err_sys(err, dev, "mount /dev");
-	r = fill(dev, s, err);
+	r = fill(dev, run, err);
 	return r < 0 ? r : take_fd(dev);
 }
 

@@ -123,7 +123,7 @@ static int box_prepare(struct box *b, struct vps_err *err)
 	const struct mnt_input in = {
 		.memory = run->spec->memory,
 		.system = run->system,
-		.nesting = spec_has_feature(run->spec, "nesting"),
+		.whole = run_wants_whole(run),
 		.mounts = run->spec->mounts,
 		.n_mounts = run->spec->n_mounts,
 	};

@@ -59,11 +59,11 @@ static int kernel_files(struct mnt_plan *p, const struct mnt_input *in)
 		r = add(p, (struct mnt){MNT_TMPFS, "dev/shm", NOSUID | NODEV, .mode = 01777,
 					.size = share(in->memory, 50, 0),
 					.inodes = inodes(in->memory), .strict = true});
-	/* The kernel lets a nested user namespace mount proc and sysfs only where it can see whole ones
-	 * (mount_too_revealing() in fs/namespace.c), and a writable one only where it sees a writable one. */
-	if (r == 0 && in->nesting)
+	/* A user namespace may mount proc and sysfs only where it can see whole ones (mount_too_revealing() in
+	 * fs/namespace.c), and a writable one only where it sees a writable one. */
+	if (r == 0 && in->whole)
 		r = add(p, (struct mnt){MNT_PROC, "dev/.vps/proc", NO_ALL, .strict = true});
-	if (r == 0 && in->nesting)
+	if (r == 0 && in->whole)
 		r = add(p, (struct mnt){MNT_SYSFS, "dev/.vps/sys", NO_ALL, .strict = true});
 	/* systemd takes a tmpfs that is there; 20 % is its own measure. */
 	if (r == 0 && in->system)

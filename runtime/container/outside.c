@@ -69,7 +69,7 @@ static int proc_child(void *arg)
 static int make_proc(const struct box *b, struct mnt_made *made, struct vps_err *err)
 {
 	static char stack[16384] __attribute__((aligned(16)));
-	struct proc_job job = {.made = made, .two = spec_has_feature(b->run->spec, "nesting")};
+	struct proc_job job = {.made = made, .two = run_wants_whole(b->run)};
 	pid_t pid = clone(proc_child, stack + sizeof(stack),
 			  CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &job);
 	if (pid < 0)

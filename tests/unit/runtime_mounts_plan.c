@@ -59,7 +59,7 @@ static void test_order(void **state)
 	struct spec_mount own[] = {{(char *)"/srv/a", (char *)"/dev/shm/x", false},
 				   {(char *)"/srv/b", (char *)"//proc/kcore", true}};
 	auto_done(mnt_plan_done) struct mnt_plan p = {0};
-	const struct mnt_input in = {.memory = 1 << 30, .system = true, .nesting = true,
+	const struct mnt_input in = {.memory = 1 << 30, .system = true, .whole = true,
 				     .mounts = own, .n_mounts = 2};
 
 	plan(&in, &p);
@@ -79,7 +79,7 @@ static void test_order(void **state)
 static void test_no_setuid_no_devices(void **state)
 {
 	auto_done(mnt_plan_done) struct mnt_plan p = {0};
-	const struct mnt_input in = {.memory = SPEC_MAX, .system = true, .nesting = true};
+	const struct mnt_input in = {.memory = SPEC_MAX, .system = true, .whole = true};
 
 	plan(&in, &p);
 	for (size_t i = 0; i < p.n; i++) {
