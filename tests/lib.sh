@@ -88,20 +88,6 @@ tiny_image() {
 	rm -rf "$work/tiny" "$work/tiny.tar"
 }
 
-# debian_tar - path of the cached root of a Debian 12 with systemd and the usual services. Made once, keyed by
-# what it is made from.
-debian_packages=systemd,systemd-sysv,dbus,libpam-systemd,cron,openssh-server,nginx-light,iproute2,iputils-ping,procps,ifupdown,netbase,less
-debian_tar() {
-	local key tar
-	key=$(printf '%s' "bookworm 1 $debian_packages" | sha256sum | cut -c1-16)
-	tar=$cache/debian-$key.tar
-	if [ ! -f "$tar" ]; then
-		mmdebstrap --quiet --variant=minbase --include="$debian_packages" bookworm "$tar.tmp.$$.tar" \
-			>"$work/mmdebstrap.log" 2>&1 </dev/null || { tail -5 "$work/mmdebstrap.log" >&2; return 1; }
-		mv "$tar.tmp.$$.tar" "$tar"
-	fi
-	echo "$tar"
-}
 debian_image() {
 	vps image inspect debian:12 >/dev/null 2>&1 && return
 	local tar
