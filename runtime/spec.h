@@ -77,7 +77,7 @@ struct vps_spec {
 	size_t n_mounts;
 	char **devices; /* strv "/dev/fuse[:rwm]" */
 	char **sysctls; /* strv "net.ipv4.x=1" */
-	char **cap_add, **cap_drop; /* strv "CAP_SYS_TIME" */
+	char **cap_add, **cap_drop; /* strv "CAP_SYS_TIME"; "CAP_ALL" */
 	char *seccomp;	/* NULL: the built-in profile; "unconfined"; else the operator's file, by
 			 * absolute path in what is asked and SPEC_SECCOMP_FILE (of the instance
 			 * directory, a copy) once stored */

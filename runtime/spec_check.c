@@ -461,6 +461,8 @@ static int check_inside(const struct vps_spec *s, struct vps_err *err)
 	r = r ?: check_list("label", s->labels, spec_chk_keyval, err);
 	if (r < 0)
 		return r;
+	if (strv_has(s->cap_add, "CAP_ALL") && strv_has(s->cap_drop, "CAP_ALL"))
+		return vps_err_set(err, VPS_EUSAGE, "cap-add all and cap-drop all exclude each other");
 	if (s->init && s->command)
 		return vps_err_set(err, VPS_EUSAGE,
 				   "init and a command exclude each other: init is "

@@ -31,7 +31,7 @@ static int cap_number(const char *name)
 
 bool caps_known(const char *name)
 {
-	return cap_number(name) >= 0;
+	return str_eq(name, CAPS_ALL) || cap_number(name) >= 0;
 }
 
 int caps_lower(const char *name)
@@ -61,22 +61,40 @@ static bool lists(char *const *v, int n)
 	return false;
 }
 
-static int drop_bound(const char *name, struct vps_err *err)
+static bool is_vain(int n)
 {
-	int n = cap_number(name);
-	if (n < 0)
-		return vps_err_set(err, VPS_EUSAGE, "no capability '%s'", name);
-	return cap_drop_bound(n) < 0 ? vps_err_sys(err, -errno, "drop %s", name) : 0;
+	for (size_t i = 0; i < ARRAY_LEN(vain); i++)
+		if (cap_number(vain[i]) == n)
+			return true;
+	return false;
+}
+
+/* As docker has it: a name in drop always counts, "all" there spares what add names. */
+static bool is_taken(int n, char *const *add, char *const *drop)
+{
+	if (lists(drop, n))
+		return true;
+	if (strv_has(drop, CAPS_ALL))
+		return !lists(add, n);
+	return is_vain(n) && !lists(add, n) && !strv_has(add, CAPS_ALL);
+}
+
+static int check_names(char *const *v, struct vps_err *err)
+{
+	for (; v && *v; v++)
+		if (!caps_known(*v))
+			return vps_err_set(err, VPS_EUSAGE, "no capability '%s'", *v);
+	return 0;
 }
 
 int caps_begin(char *const *add, char *const *drop, struct vps_err *err)
 {
-	int r = 0;
-	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(vain); i++)
-		if (!lists(add, cap_number(vain[i])))
-			r = drop_bound(vain[i], err);
-	for (; r >= 0 && drop && *drop; drop++)
-		r = drop_bound(*drop, err);
+	int r = check_names(add, err);
+	if (r >= 0)
+		r = check_names(drop, err);
+	for (cap_value_t v = 0; r >= 0 && v < cap_max_bits(); v++)
+		if (is_taken(v, add, drop) && cap_drop_bound(v) < 0)
+			r = vps_err_sys(err, -errno, "drop capability %d", v);
 	if (r < 0)
 		return r;
 	/* Gone again with execve. */
@@ -106,51 +124,46 @@ int caps_regain(struct vps_err *err)
 	return cap_set_proc(c) < 0 ? vps_err_sys(err, -errno, "raise capabilities") : 0;
 }
 
-static int set_list(cap_t c, char *const *list, bool on, bool inheritable, struct vps_err *err)
+/* Of a user who is not root: what is added by name or, with "all", what this process has to give. */
+static bool is_given(cap_t have, int n, char *const *add, char *const *drop)
 {
-	for (; list && *list; list++) {
-		int n = cap_number(*list);
-		cap_value_t v = n;
-		cap_flag_value_t f = on ? CAP_SET : CAP_CLEAR;
-		if (n < 0)
-			return vps_err_set(err, VPS_EUSAGE, "no capability '%s'", *list);
-		cap_set_flag(c, CAP_PERMITTED, 1, &v, f);
-		cap_set_flag(c, CAP_EFFECTIVE, 1, &v, f);
-		if (inheritable)
-			cap_set_flag(c, CAP_INHERITABLE, 1, &v, f);
-	}
-	return 0;
+	cap_flag_value_t on = CAP_CLEAR;
+
+	if (is_taken(n, add, drop))
+		return false;
+	if (lists(add, n))
+		return true;
+	return strv_has(add, CAPS_ALL) && cap_get_bound(n) == 1 &&
+	       cap_get_flag(have, n, CAP_PERMITTED, &on) == 0 && on == CAP_SET;
 }
 
-/* Ambient ones outlive the execve of a program of a user who is not root. */
-static int raise_ambient(char *const *add, struct vps_err *err)
+static void set_flag(cap_t c, cap_value_t v, cap_flag_value_t f)
 {
-	for (; add && *add; add++) {
-		cap_value_t v = cap_number(*add);
-		if (cap_set_ambient(v, CAP_SET) < 0)
-			return vps_err_sys(err, -errno, "give %s", *add);
-	}
-	return 0;
+	cap_set_flag(c, CAP_PERMITTED, 1, &v, f);
+	cap_set_flag(c, CAP_EFFECTIVE, 1, &v, f);
+	cap_set_flag(c, CAP_INHERITABLE, 1, &v, f);
 }
 
 int caps_finish(uid_t uid, char *const *add, char *const *drop, struct vps_err *err)
 {
+	auto_cap have = cap_get_proc();
 	auto_cap c = uid == 0 ? cap_get_proc() : cap_init();
-	if (!c)
+	if (!have || !c)
 		return vps_err_sys(err, -errno, "read capabilities");
 	int r = flags_all(c, CAP_INHERITABLE, CAP_CLEAR);
-	for (size_t i = 0; r >= 0 && uid == 0 && i < ARRAY_LEN(vain); i++) {
-		char *const one[] = {(char *)vain[i], NULL};
-		if (!lists(add, cap_number(vain[i])))
-			r = set_list(c, one, false, true, err);
+	for (cap_value_t v = 0; r >= 0 && v < cap_max_bits(); v++) {
+		if (uid == 0 && is_taken(v, add, drop))
+			set_flag(c, v, CAP_CLEAR);
+		else if (uid != 0 && is_given(have, v, add, drop))
+			set_flag(c, v, CAP_SET);
 	}
-	if (r >= 0 && uid != 0)
-		r = set_list(c, add, true, true, err);
-	if (r >= 0)
-		r = set_list(c, drop, false, true, err);
 	if (r < 0)
 		return r;
 	if (cap_set_proc(c) < 0)
 		return vps_err_sys(err, -errno, "set capabilities");
-	return uid != 0 ? raise_ambient(add, err) : 0;
+	/* Ambient ones outlive the execve of a program of a user who is not root. */
+	for (cap_value_t v = 0; uid != 0 && v < cap_max_bits(); v++)
+		if (is_given(have, v, add, drop) && cap_set_ambient(v, CAP_SET) < 0)
+			return vps_err_sys(err, -errno, "give capability %d", v);
+	return 0;
 }

@@ -190,12 +190,13 @@ void group_members(const char *text, size_t len, const char *user, struct vps_us
 
 /* ---- caps.c: the only user of libcap --------------------------------------------------------- */
 
-/* Does libcap know this name? */
+#define CAPS_ALL "CAP_ALL" /* in cap_add or cap_drop: every one */
+/* Does libcap know this name? CAPS_ALL too. */
 bool caps_known(const char *name);
 /* Take one capability out of the effective set of this process. 0 or -errno. */
 int caps_lower(const char *name);
 /* Bounding set less cap_drop and those that mean nothing in a user namespace (unless in cap_add); keep
- * capabilities over the change of uid that follows. */
+ * capabilities over the change of uid that follows. CAPS_ALL in drop spares what add names. */
 int caps_begin(char *const *add, char *const *drop, struct vps_err *err);
 /* All permitted ones effective again, after the change of uid. */
 int caps_regain(struct vps_err *err);

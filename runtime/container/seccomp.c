@@ -115,6 +115,8 @@ static bool kernel_at_least(const char *want)
 /* A VPS has every capability inside but those taken from it. */
 static bool has_cap(const struct compiler *c, const char *cap)
 {
+	if (strv_has(c->in->cap_drop, CAPS_ALL) && !strv_has(c->in->cap_add, cap))
+		return false;
 	return !strv_has(c->in->cap_drop, cap);
 }
 

@@ -11,7 +11,7 @@ struct filter_input {
 	const char *json; /* a profile */
 	size_t len;
 	char *const *features;
-	char *const *cap_drop; /* "CAP_SYS_TIME" */
+	char *const *cap_add, *const *cap_drop; /* "CAP_SYS_TIME", CAPS_ALL */
 };
 /* -VPS_ECONF for a bad profile. */
 int filter_compile(const struct filter_input *in, struct filter_prog *ret, struct vps_err *err);

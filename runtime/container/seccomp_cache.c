@@ -59,6 +59,8 @@ static int cache_name(const struct filter_input *in, char *buf, size_t size)
 	add_words(d, "fixed", fixed);
 	add_words(d, "features", in->features);
 	add_words(d, "drop", in->cap_drop);
+	if (strv_has(in->cap_drop, CAPS_ALL)) /* else what is added changes nothing */
+		add_words(d, "add", in->cap_add);
 	digest_add(d, in->json, in->len);
 	digest_end(d, digest);
 	if (!digest_valid(digest))
@@ -125,7 +127,9 @@ int filter_for(const struct vps_spec *s, const char *root, int instance_dir,
 		struct filter_prog *ret, struct vps_err *err)
 {
 	autofree char *own = NULL;
-	struct filter_input in = {.features = s->features, .cap_drop = s->cap_drop};
+	struct filter_input in = {.features = s->features,
+				  .cap_add = s->cap_add,
+				  .cap_drop = s->cap_drop};
 	int r = 0;
 	if (str_eq(s->seccomp, "unconfined"))
 		return 0;

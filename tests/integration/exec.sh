@@ -45,6 +45,22 @@ test_exec_gives_a_terminal() {
 	expect_exit 1 vps exec -T box tty
 }
 
+test_capabilities_all_and_none() {
+	vps launch none --image tiny --cap-drop all -- sleep 1000
+	expect "$(vps exec none -- awk '/^Cap(Prm|Eff|Bnd)/ {print $2}' /proc/self/status | sort -u)" \
+		0000000000000000
+	expect_fail vps exec none -- chown 1:1 /tmp
+	vps delete -f none
+	vps launch one --image tiny --cap-drop all --cap-add chown -- sleep 1000
+	expect "$(vps exec one -- awk '/^CapEff/ {print $2}' /proc/self/status)" 0000000000000001
+	vps exec one -- chown 1:1 /tmp
+	vps delete -f one
+	vps launch every --image tiny --cap-add all --cap-drop net_raw -- sleep 1000
+	expect "$(vps exec every -- awk '/^CapEff/ {print $2}' /proc/self/status)" '*ffffdfff'
+	vps delete -f every
+	expect_exit 2 vps create x --image tiny --cap-add all --cap-drop all
+}
+
 test_exec_detached() {
 	vps exec -d box -- sh -c 'sleep 0.3; echo done >/tmp/detached'
 	wait_until 10 vps exec box test -s /tmp/detached

@@ -128,8 +128,43 @@ static void test_user(void **state)
 	spec_done(&s);
 }
 
+/* docker's meaning: all but the named others. */
+static void test_all(void **state)
+{
+	struct vps_spec s;
+	struct sets c;
+
+	need_root();
+	spec_init(&s);
+	assert_int_equal(strv_add(&s.cap_drop, CAPS_ALL), 0);
+	assert_int_equal(after_drop(0, &s, &c), 0);
+	assert_int_equal(c.bnd | c.prm | c.eff | c.inh | c.amb, 0);
+	assert_int_equal(strv_add(&s.cap_add, "CAP_CHOWN"), 0); /* 0 */
+	assert_int_equal(after_drop(0, &s, &c), 0);
+	assert_int_equal(c.bnd, CAP(0));
+	assert_int_equal(c.eff, CAP(0));
+	assert_int_equal(after_drop(1000, &s, &c), 0);
+	assert_int_equal(c.prm, CAP(0));
+	assert_int_equal(c.amb, CAP(0));
+	spec_done(&s);
+
+	spec_init(&s);
+	assert_int_equal(strv_add(&s.cap_add, CAPS_ALL), 0);
+	assert_int_equal(after_drop(0, &s, &c), 0);
+	assert_int_equal(c.eff & ALL, ours());
+	assert_int_equal(strv_add(&s.cap_drop, "CAP_NET_RAW"), 0);
+	assert_int_equal(after_drop(0, &s, &c), 0);
+	assert_int_equal(c.eff & ALL, ours() & ~CAP(13));
+	assert_int_equal(after_drop(1000, &s, &c), 0);
+	assert_int_equal(c.amb & ALL, ours() & ~CAP(13));
+	assert_int_equal(c.bnd & ALL, ours() & ~CAP(13));
+	spec_done(&s);
+}
+
 static void test_names(void **state)
 {
+	assert_true(caps_known(CAPS_ALL));
+	assert_false(caps_known("CAP_NO_SUCH,CAP_ALL"));
 	assert_true(caps_known("CAP_SYS_TIME"));
 	assert_true(caps_known("sys_time"));
 	assert_false(caps_known("CAP_NO_SUCH"));
@@ -167,7 +202,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_root),  cmocka_unit_test(test_drop_and_add),
 		cmocka_unit_test(test_user),  cmocka_unit_test(test_names),
-		cmocka_unit_test(test_fds_keep_only),
+		cmocka_unit_test(test_fds_keep_only), cmocka_unit_test(test_all),
 	};
 
 	return cmocka_run_group_tests_name("container/caps", tests, NULL, NULL);

@@ -221,9 +221,10 @@ static void test_personality(void **state)
 	assert_int_equal(ask(&p, AUDIT_ARCH_X86_64, nr, 0x0100000), ERR(EPERM));
 }
 
-static int compile(const char *json, char *const *drop, struct filter_prog *p)
+static int compile(const char *json, char *const *add, char *const *drop, struct filter_prog *p)
 {
-	const struct filter_input in = {.json = json, .len = strlen(json), .cap_drop = drop};
+	const struct filter_input in = {
+		.json = json, .len = strlen(json), .cap_add = add, .cap_drop = drop};
 	struct vps_err err = {0};
 
 	return filter_compile(&in, p, &err);
@@ -245,11 +246,16 @@ static void test_own_profile(void **state)
 		"{\"names\":[\"clone\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,"
 		"\"value\":2114060288,\"valueTwo\":0,\"op\":\"SCMP_CMP_MASKED_EQ\"}]}]}";
 	char *const drop[] = {(char *)"CAP_SYS_ADMIN", NULL};
-	auto_done(filter_done) struct filter_prog p = {0}, q = {0};
+	char *const all[] = {(char *)CAPS_ALL, NULL};
+	auto_done(filter_done) struct filter_prog p = {0}, q = {0}, none = {0}, one = {0};
 	uint32_t arch = AUDIT_ARCH_X86_64;
 
-	assert_int_equal(compile(json, NULL, &p), 0);
-	assert_int_equal(compile(json, drop, &q), 0);
+	assert_int_equal(compile(json, NULL, NULL, &p), 0);
+	assert_int_equal(compile(json, NULL, drop, &q), 0);
+	assert_int_equal(compile(json, NULL, all, &none), 0);
+	assert_int_equal(compile(json, drop, all, &one), 0);
+	assert_int_equal(ask(&none, arch, (unsigned)nr_of("mount"), 0), ERR(EPERM));
+	assert_int_equal(ask(&one, arch, (unsigned)nr_of("mount"), 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(ask(&p, arch, (unsigned)nr_of("read"), 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(ask(&p, arch, (unsigned)nr_of("write"), 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(ask(&p, arch, (unsigned)nr_of("open"), 0), ERR(EPERM));
@@ -281,7 +287,7 @@ static void test_bad_profiles(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		auto_done(filter_done) struct filter_prog p = {0};
 
-		if (compile(bad[i], NULL, &p) >= 0)
+		if (compile(bad[i], NULL, NULL, &p) >= 0)
 			fail_msg("taken: %s", bad[i]);
 	}
 }

@@ -258,6 +258,14 @@ static void test_options_lists(void **state)
 	with(&s, "cap-add", "net_raw,CAP_SYS_TIME");
 	assert_string_equal(s.cap_add[0], "CAP_NET_RAW");
 	assert_string_equal(s.cap_add[1], "CAP_SYS_TIME");
+	with(with(&s, "cap-add", "-net_raw"), "cap-add", "-sys_time");
+	with(&s, "cap-add", "all");
+	assert_string_equal(s.cap_add[0], "CAP_ALL");
+	with(&s, "image", "x");
+	assert_int_equal(spec_check(&s, NULL), 0);
+	with(&s, "cap-drop", "ALL");
+	assert_int_equal(spec_check(&s, NULL), -VPS_EUSAGE);
+	with(with(&s, "cap-drop", ""), "cap-add", "");
 	with(&s, "feature", "nesting,fuse");
 	assert_true(spec_has_feature(&s, "fuse") && !spec_has_feature(&s, "keyctl"));
 	with(with(&s, "mount", "/srv:/data:ro"), "mount", "/srv2:/data");
