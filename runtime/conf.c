@@ -118,6 +118,21 @@ static int set_strv(const char *v, char ***ret)
 	return 0;
 }
 
+/* Ranges of ids are thought of in hexadecimal. */
+static int parse_u32(const char *v, uint64_t *ret)
+{
+	size_t n = str_starts(v, "0x") ? strlen(v + 2) : 0;
+
+	if (n == 0)
+		return parse_u64(v, UINT32_MAX, ret);
+	if (strspn(v + 2, "0123456789abcdefABCDEF") != n)
+		return -EINVAL;
+	if (n > 8)
+		return -ERANGE;
+	*ret = strtoul(v, NULL, 16);
+	return 0;
+}
+
 static int set_key(struct vps_conf *c, const struct conf_key *k, const char *v)
 {
 	void *p = (char *)c + k->off;
@@ -132,6 +147,8 @@ static int set_key(struct vps_conf *c, const struct conf_key *k, const char *v)
 	case CT_BOOL:
 		return set_bool(v, p);
 	case CT_U32:
+		r = parse_u32(v, &n);
+		break;
 	case CT_UINT:
 		r = parse_u64(v, UINT32_MAX, &n);
 		break;

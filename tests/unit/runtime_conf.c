@@ -48,6 +48,8 @@ static void test_conf(void **state)
 	assert_string_equal(c.default_image, " debian:12 ");
 	assert_int_equal(strv_len(c.defaults), 3);
 	assert_string_equal(c.defaults[1], "memory=512M");
+	assert_int_equal(conf_parse(&c, "uid-base = 0x20000000\n", "t.conf", &err), 0);
+	assert_int_equal(c.uid_base, 0x20000000);
 }
 
 static void test_conf_refuses(void **state)
@@ -60,6 +62,11 @@ static void test_conf_refuses(void **state)
 	parse_fails("[defaults]\nmemroy = 1G\n", "did you mean 'memory'");
 	parse_fails("uid-base = 1000\n", "uid-base");
 	parse_fails("uid-base = 1879048192\n", "uid-base");
+	parse_fails("uid-base = 0x70000000\n", "uid-base");
+	parse_fails("uid-base = 0x\n", "uid-base");
+	parse_fails("uid-base = 0x2000000g\n", "uid-base");
+	parse_fails("uid-base = 0x100000000\n", "uid-base");
+	parse_fails("first-id = 0x65\n", "first-id");
 	parse_fails("tag = Upper\n", "tag");
 	parse_fails("tag = toolongatag\n", "tag");
 	parse_fails("root = rel/ative\n", "absolute");
