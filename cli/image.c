@@ -137,7 +137,7 @@ static unsigned count_flag(const struct cli *c, const char *name)
 	return n;
 }
 
-/* A reference without a host gets vps.conf's default_registry. */
+/* A reference without a host gets vps.conf's default-registry. */
 static char *full_ref(struct cli *c)
 {
 	const char *ref = c->args[0], *dflt = vps_host_conf(c->host)->default_registry;

@@ -110,7 +110,7 @@ struct img_pull_opts {
 	const char *platform_variant;
 };
 /* Pull HOST[:PORT]/PATH[:TAG|@DIGEST]. No default host: a reference without a host is an error that says so
- * (default_registry in vps.conf may add one). */
+ * (default-registry in vps.conf may add one). */
 int img_pull(struct img_store *s, const char *ref, const char *tag_as, const struct img_pull_opts *p,
 	     const struct img_opts *o, struct img_info *ret, struct vps_err *err);
 

@@ -264,7 +264,7 @@ int img_pull(struct img_store *s, const char *ref, const char *tag_as,
 	if (!u.ref.host[0])
 		return vps_err_set(err, VPS_EUSAGE,
 				   "'%.200s' names no registry; write HOST/%.200s, or set "
-				   "default_registry in vps.conf", ref, ref);
+				   "default-registry in vps.conf", ref, ref);
 	r = tag_as ? img_ref_canonical(tag_as, name, err) : img_ref_name(&u.ref, name, err);
 	if (r == 0)
 		r = img_work_begin(s, &u.work, err);

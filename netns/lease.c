@@ -143,7 +143,8 @@ static int lease_first(struct net_host *h, unsigned id, int family, struct net_a
 
 	if (!pool)
 		return vps_err_set(err, VPS_ERESOURCE,
-				   "no pool of %s addresses is set up (vps.conf: pool)", what);
+				   "no pool of %s addresses is set up (pool%c in vps.conf)", what,
+				   family == AF_INET ? '4' : '6');
 	host_bits = net_addr_bits(pool) - pool->len;
 	size = host_bits >= 32 ? 1ull << 32 : 1ull << host_bits;
 	for (uint64_t i = 0; i < size && i < SEARCH_MAX; i++) {
