@@ -266,8 +266,8 @@ int spec_chk_backend(const char *v, struct vps_err *err)
 
 	return img_backend_parse(v, &b) == 0 ? 0
 					     : bad(err, v,
-						   "disk backends are auto, quota, btrfs "
-						   "and loop");
+						   "disk backends are auto, quota, btrfs, "
+						   "loop and dir");
 }
 
 int spec_chk_io_device(const char *v, struct vps_err *err)
@@ -400,10 +400,11 @@ static int check_net(const struct vps_spec *s, struct vps_err *err)
 	r = r ?: check_str("mac", s->mac, spec_chk_mac, err);
 	r = r ?: check_str("gateway", s->gateway, spec_chk_dns, err);
 	r = r ?: check_str("gateway6", s->gateway6, spec_chk_dns, err);
-	r = r ?: check_range("rate", s->rate_in, 8000, 1000000000000ull, err);
-	r = r ?: check_range("rate", s->rate_out, 8000, 1000000000000ull, err);
+	r = r ?: check_range("rate", s->rate_in, SPEC_RATE_LEAST, SPEC_RATE_MOST, err);
+	r = r ?: check_range("rate", s->rate_out, SPEC_RATE_LEAST, SPEC_RATE_MOST, err);
 	r = r ?: check_range("pps", s->pps, 1, 1000000000, err);
-	r = r ?: check_range("conntrack", s->conntrack, 16, 16777216, err);
+	r = r ?: check_range("conntrack", s->conntrack, SPEC_CONNTRACK_LEAST, SPEC_CONNTRACK_MOST,
+			     err);
 	r = r ?: check_list("publish", s->publish, spec_chk_publish, err);
 	r = r ?: check_list("dns", s->dns, spec_chk_dns, err);
 	r = r ?: check_list("dns-search", s->dns_search, spec_chk_domain, err);

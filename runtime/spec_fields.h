@@ -66,6 +66,11 @@ int spec_chk_io_device(const char *v, struct vps_err *err);
 #define SPEC_MEMORY_LEAST (4ull << 20)
 #define SPEC_DISK_LEAST	  (16ull << 20)
 #define SPEC_BYTES_MOST	  (1ull << 60)
+/* Bits a second, and tracked connections: what netns can hold to. */
+#define SPEC_RATE_LEAST	     8000ull
+#define SPEC_RATE_MOST	     100000000000ull
+#define SPEC_CONNTRACK_LEAST 64
+#define SPEC_CONNTRACK_MOST  1048576
 
 struct net_publish;
 /* "[ADDR:]HOST:GUEST[/tcp|udp]", an IPv6 ADDR in brackets. 0 or -EINVAL. */

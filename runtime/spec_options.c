@@ -215,8 +215,8 @@ static int set_rate(struct vps_spec *s, const struct spec_setter *how, const cha
 			rate[i] = SPEC_UNSET;
 		else if (parse_bitrate(part[i], &rate[i]) < 0)
 			return usage(err, v, "a rate is in bits a second; for example 100M:20M");
-		else if (rate[i] < 8000 || rate[i] > 1000000000000ull)
-			return usage(err, v, "out of range, which is 8k to 1000G bits a second");
+		else if (rate[i] < SPEC_RATE_LEAST || rate[i] > SPEC_RATE_MOST)
+			return usage(err, v, "out of range, which is 8k to 100G bits a second");
 	}
 	s->rate_in = rate[0];
 	s->rate_out = strv_len(part) > 1 ? rate[1] : rate[0];
@@ -371,7 +371,7 @@ static const struct spec_option table[] = {
 	 SIZE(disk, SPEC_DISK_LEAST, SPEC_BYTES_MOST)},
 	{"inodes", "diskinodes", "N", "files on the disk", 1, 0, 0, G3,
 	 NUM(inodes, 256, UINT32_MAX)},
-	{"disk-backend", NULL, "KIND", "auto, quota, btrfs or loop", 0, 1, 0, G3,
+	{"disk-backend", NULL, "KIND", "auto, quota, btrfs, loop or dir", 0, 1, 0, G3,
 	 STR(disk_backend, spec_chk_backend)},
 
 	{"net", NULL, "MODE", "routed, bridge=BR, macvlan=IF or none", 0, 0, 0, G4,
@@ -387,8 +387,8 @@ static const struct spec_option table[] = {
 	 LIST(publish, spec_chk_publish, "", false)},
 	{"rate", NULL, "IN[:OUT]", "bits a second (100M:20M)", 1, 0, 0, G4, FN(set_rate)},
 	{"pps", NULL, "N", "packets a second from inside", 1, 0, 0, G4, NUM(pps, 1, 1000000000)},
-	{"conntrack", NULL, "N", "tracked connections (65536)", 1, 0, 0, G4,
-	 NUM(conntrack, 16, 16777216)},
+	{"conntrack", NULL, "N", "tracked connections (a share of the host's table)", 1, 0, 0, G4,
+	 NUM(conntrack, SPEC_CONNTRACK_LEAST, SPEC_CONNTRACK_MOST)},
 	{"dns", "nameserver", "ADDR", "name server (the host's)", 0, 0, 1, G4,
 	 LIST(dns, spec_chk_dns, ",", false)},
 	{"dns-search", "searchdomain", "DOMAIN", "search domain", 0, 0, 1, G4,
