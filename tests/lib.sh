@@ -126,11 +126,21 @@ run_one() {
 	else
 		echo "not ok $n - $words"
 		tail -40 "$work/.log" | sed 's/^\(# \)\?/# /'
+		remove_others # its left-overs would fail the next ones
 	fi
 }
 
+# remove_others - every VPS that was not there before the first test
+remove_others() {
+	local name
+	while read -r name; do
+		[[ " $standing " == *" $name "* ]] || vps delete -f -q "$name" >/dev/null 2>&1
+	done < <(vps list -aq)
+}
+
 run_tests() {
-	local names n=0
+	local names n=0 standing
+	standing=$(vps list -aq | tr '\n' ' ')
 	mapfile -t names < <(grep -oE '^test_[a-z0-9_]+' "$0")
 	# only some of them: words in $VPS_TEST_ONLY
 	echo "1..$((${#names[@]} + 1))"

@@ -11,8 +11,8 @@ test_memory_limit_kills_inside_only_and_is_told() {
 	vps launch mem --image tiny --memory 64M --swap 0 -- sleep 1000
 	# a shell variable that grows: only that process dies
 	expect_exit 137 vps exec mem -- sh -c 'x=x; while :; do x=$x$x; done'
+	wait_until 10 sh -c "vps events --json mem | jq -r .event | grep -q oom"
 	expect "$(vps status mem)" '*running*oom=[1-9]*'
-	expect "$(vps events --json mem | jq -r .event)" '*oom*'
 	vps exec mem true
 	vps delete -f mem
 }

@@ -17,8 +17,8 @@ test_reached_from_the_host_v4_and_v6() {
 }
 
 test_one_vps_reaches_another_by_routing() {
-	vps exec n1 -- wget -qO- -T 5 "http://$(ip4 n2)/" | grep -q hello
-	vps exec n1 -- wget -qO- -T 5 "http://[$(ip6 n2)]/" | grep -q hello
+	vps exec n1 -- timeout 5 wget -qO- "http://$(ip4 n2)/" | grep -q hello
+	vps exec n1 -- timeout 5 wget -qO- "http://[$(ip6 n2)]/" | grep -q hello
 }
 
 test_spoofed_sources_are_dropped() {
@@ -46,6 +46,7 @@ test_published_port() {
 	vps launch pub --image tiny --ip auto --publish 18080:80 -- httpd -f -p 80 -h /var/www
 	# from outside: a peer namespace behind the host
 	ip netns add "peer$$"
+	trap 'ip netns pids "peer$$" | xargs -r kill; ip link del up0; ip netns del "peer$$"' EXIT
 	ip link add up0 type veth peer name eth0 netns "peer$$"
 	ip addr add 198.51.100.1/24 dev up0
 	ip link set up0 up
@@ -54,10 +55,7 @@ test_published_port() {
 	ip netns exec "peer$$" curl -sf --max-time 5 http://198.51.100.1:18080/ | grep -q hello
 	# and out: masqueraded, since the peer knows no route back
 	ip netns exec "peer$$" busybox httpd -p 198.51.100.2:81 -h /
-	vps exec pub -- wget -qO- -T 5 http://198.51.100.2:81/etc/hostname >/dev/null
-	ip netns pids "peer$$" | xargs -r kill
-	ip link del up0
-	ip netns del "peer$$"
+	vps exec pub -- timeout 5 wget -qO- http://198.51.100.2:81/etc/hostname >/dev/null
 	expect_exit 12 vps launch pub2 --image tiny --ip auto --publish 18080:80 -- sleep 10
 	vps delete -f pub
 }
