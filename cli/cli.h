@@ -77,6 +77,7 @@ struct cli {
 	size_t n_given, cap_given;
 	char **args; /* positional, NULL-terminated */
 	int n_args;
+	char **own; /* strv: arguments that are not argv's */
 	char **command; /* behind "--" or after stop_after; NULL when there was none */
 	bool json, quiet;
 	struct vps_host_opts host_opts;
@@ -105,6 +106,9 @@ int cli_fail(const struct cli *c, int r, const struct vps_err *err);
 int cli_usage(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Names of the arguments, or with --all every VPS whose status is in the mask (1 << status). */
 int cli_names(struct cli *c, unsigned all_mask, char ***ret, struct vps_err *err);
+/* An argument that begins a uuid becomes that VPS's id, for verbs that look through lists themselves. What is an
+ * id or a name, or nothing of all that, stays as it is. */
+int cli_uuid_args(struct cli *c, struct vps_err *err);
 /* fn for each name; more than one: in up to --parallel processes (default: 2 a CPU, at most 16). Prints the name
  * (not with -q) as each is done, errors at once; the first failure's exit code. */
 int cli_each(struct cli *c, char *const *names, int (*fn)(struct cli *c, const char *name, struct vps_err *err));

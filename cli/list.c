@@ -297,7 +297,7 @@ int verb_list(struct cli *c)
 	struct vps_err err = {0};
 	struct vps_info *all = NULL;
 	size_t n_all = 0, n = 0;
-	int r = cli_host(c, &err);
+	int r = cli_uuid_args(c, &err);
 	if (r >= 0)
 		r = vps_list(c->host, &all, &n_all, &err);
 	autofree const struct vps_info **rows = calloc(n_all + 1, sizeof(*rows));

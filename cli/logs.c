@@ -305,7 +305,7 @@ int verb_events(struct cli *c)
 		clock_gettime(CLOCK_REALTIME, &ts);
 		filter.since = (uint64_t)ts.tv_sec * 1000 - ms;
 	}
-	int r = cli_host(c, &err);
+	int r = cli_uuid_args(c, &err);
 	if (r < 0)
 		return cli_fail(c, r, &err);
 	const char *path = vps_events_path(c->host);

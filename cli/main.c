@@ -177,5 +177,6 @@ int main(int argc, char **argv)
 	vps_host_close(c.host);
 	free(c.given);
 	free(c.args);
+	strv_free(c.own);
 	return flush_out(code);
 }

@@ -108,6 +108,28 @@ int cli_names(struct cli *c, unsigned all_mask, char ***ret, struct vps_err *err
 	return strv_copy(ret, c->args);
 }
 
+int cli_uuid_args(struct cli *c, struct vps_err *err)
+{
+	int r = cli_host(c, err);
+	for (char **a = c->args; r >= 0 && *a; a++) {
+		auto_done(vps_info_done) struct vps_info i = {0};
+		struct vps_err why = {0};
+		if (strlen(*a) < 4 || strspn(*a, "0123456789abcdef-") != strlen(*a))
+			continue;
+		int one = vps_get(c->host, *a, &i, &why);
+		if (one == -VPS_EUSAGE) { /* of several */
+			*err = why;
+			return one;
+		}
+		if (one < 0 || !str_starts(i.spec.uuid, *a) || str_eq(*a, i.spec.name))
+			continue;
+		r = strv_addf(&c->own, "%u", i.spec.id);
+		if (r >= 0)
+			*a = c->own[strv_len(c->own) - 1];
+	}
+	return r;
+}
+
 typedef int each_fn(struct cli *c, const char *name, struct vps_err *err);
 
 static int one(struct cli *c, const char *name, each_fn *fn)

@@ -92,15 +92,16 @@ static int take_samples(struct cli *c, struct samples *ret, struct vps_err *err)
 /* Names that were asked for and are not there are an error, as everywhere. */
 static int check_names(struct cli *c, struct vps_err *err)
 {
-	for (char **a = c->args; *a; a++) {
+	int r = cli_uuid_args(c, err);
+	for (char **a = c->args; r >= 0 && *a; a++) {
 		auto_done(vps_info_done) struct vps_info i = {0};
-		int r = vps_get(c->host, *a, &i, err);
+		r = vps_get(c->host, *a, &i, err);
 		if (r < 0)
 			return r;
 		if (i.status != VPS_RUNNING && i.status != VPS_PAUSED)
 			return vps_err_set(err, VPS_ESTATE, "'%s' is %s", *a, vps_status_name(i.status));
 	}
-	return 0;
+	return r;
 }
 
 static const struct sample *before(const struct samples *was, unsigned id)

@@ -63,7 +63,7 @@ int profile_parse(struct vps_spec *s, const char *text, const char *name, struct
 
 /* ---- store.c, claim.c ------------------------------------------------------ */
 
-/* Id of a name, number or uuid prefix. -VPS_ENOVPS. No lock: the answer may be old when it is used,
+/* Id of a name, number or uuid prefix. -VPS_ENOVPS; -VPS_EUSAGE for a prefix of several. No lock: the answer may be old when it is used,
  * vps_lock looks again. */
 int store_find(struct vps_host *h, const char *who, unsigned *ret, struct vps_err *err);
 /* Ids with a directory, ascending; also unfinished and deleted ones. The caller frees. */

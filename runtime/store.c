@@ -122,7 +122,7 @@ static int find_uuid(struct vps_host *h, const char *prefix, unsigned *ret, stru
 		if (store_read_spec_of(h, ids[i], &s, NULL) < 0 || !str_starts(s.uuid, prefix))
 			continue;
 		if (found)
-			return vps_err_set(err, VPS_ENOVPS,
+			return vps_err_set(err, VPS_EUSAGE,
 					   "'%s' begins the uuid of %u and of %u; give more of it",
 					   prefix, found, ids[i]);
 		found = ids[i];
@@ -155,7 +155,7 @@ int store_find(struct vps_host *h, const char *who, unsigned *ret, struct vps_er
 		r = find_name(h, who, ret);
 	if (r < 0 && looks_like_uuid(who)) {
 		r = find_uuid(h, who, ret, err);
-		if (r == -VPS_ENOVPS && err && err->code)
+		if (r < 0 && r != -VPS_ENOVPS)
 			return r;
 	}
 	return r < 0 ? no_such(who, err) : 0;

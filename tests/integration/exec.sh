@@ -173,6 +173,24 @@ test_list_formats() {
 	vps delete aa
 }
 
+test_a_beginning_of_the_uuid_addresses_a_vps() {
+	local u
+	u=$(vps inspect box | jq -r '.[0].spec.uuid')
+	u=${u%%-*}
+	expect "$(vps status "$u")" 'VPS * box running*'
+	expect "$(vps list -q "$u")" box
+	expect "$(vps stats --json "$u" | jq -r '.[0].name')" box
+	expect "$(vps top --json "$u" | jq 'length >= 1')" true
+	expect "$(vps events --json "$u" | jq -r .name | sort -u)" box
+	expect "$(vps list -q 0bad0bad)" ''
+	expect_exit 14 vps stats 0bad0bad
+	# a name goes before a uuid; digits alone would be an id
+	[[ $u == *[a-f]* ]] || return 0
+	vps create "$u" --image tiny
+	expect "$(vps list -q "$u")" "$u"
+	vps delete "$u"
+}
+
 test_stats_and_top() {
 	expect "$(vps stats --json box | jq '.[0].pids_current >= 1')" true
 	expect "$(vps stats --json box | jq '.[0].memory_current > 0')" true
