@@ -132,13 +132,17 @@ struct relay {
 	bool over; /* the command has ended; only what it left in the pipes is still to come */
 };
 
-static void relay_signal(struct relay *r)
+/* Returns true when the operator has enough of waiting for what the command left. */
+static bool relay_signal(struct relay *r)
 {
 	int sig = next_signal(r->sigfd);
+	if (sig && sig != SIGWINCH && r->over)
+		return true;
 	if (sig == SIGWINCH && r->x->pty >= 0)
 		resize(r->x->pty);
 	else if (sig && sig != SIGWINCH)
 		vps_exec_signal(r->x, sig);
+	return false;
 }
 
 static void end_input(struct relay *r)
@@ -181,11 +185,13 @@ static bool relay_round(struct relay *r)
 		p[2 + 2 * i] = (struct pollfd){.fd = pump_wants_read(pump[i]) ? pump[i]->from : -1, .events = POLLIN};
 		p[3 + 2 * i] = (struct pollfd){.fd = pump_wants_write(pump[i]) ? pump[i]->to : -1, .events = POLLOUT};
 	}
-	int n = poll(p, ARRAY_LEN(p), r->over ? 0 : -1);
+	/* what is here already waits for a slow reader, however long */
+	bool here = pump_wants_write(&r->out) || pump_wants_write(&r->err);
+	int n = poll(p, ARRAY_LEN(p), r->over && !here ? 0 : -1);
 	if (n < 0)
 		return errno != EINTR;
-	if (p[0].revents)
-		relay_signal(r);
+	if (p[0].revents && relay_signal(r))
+		return true;
 	if (p[1].revents)
 		r->over = true;
 	bool moved = false;
@@ -201,7 +207,7 @@ static bool relay_round(struct relay *r)
 	}
 	/* A background child may hold the pipes open for ever: after the command's end, take what is
 	 * there already and go. */
-	return r->over && !moved;
+	return r->over && !moved && !here;
 }
 
 int relay_exec(struct vps_exec_handle *x, int pipes[3])

@@ -21,6 +21,8 @@ test_exec_streams() {
 	expect "$(vps exec box -- sh -c 'echo err >&2' 2>&1 >/dev/null)" err
 	head -c 8000000 /dev/urandom >"$work/b"
 	cmp "$work/b" <(vps exec box cat <"$work/b")
+	# what the command left in the pipes waits for a slow reader
+	expect "$(vps exec box -- head -c 100000 /dev/zero | { sleep 0.5; wc -c; })" 100000
 }
 
 test_exec_environment_user_and_directory() {
