@@ -36,8 +36,10 @@ static struct nlmsghdr *put_header(struct nft_batch *b, uint16_t type, int famil
 
 	if (b->cap - b->len < CMD_ROOM) {
 		size_t cap = b->cap ? b->cap * 2 : 4 * CMD_ROOM;
-		char *p = realloc(b->buf, cap);
+		char *p = b->buf ? realloc(b->buf, cap) : calloc(1, cap);
 
+		if (p && b->buf) /* no library clears the padding between attributes, and it is hashed */
+			memset(p + b->cap, 0, cap - b->cap);
 		if (!p) {
 			/* Reuse what is there: the batch will never be sent. */
 			b->oom = true;
