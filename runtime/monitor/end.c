@@ -134,7 +134,7 @@ static void record(struct monitor *m)
 	}
 	m->st.phase = MONITOR_ENDED;
 	m->recorded = true;
-	m->due[T_REAP] = m->due[T_OOM] = m->due[T_HOLD] = m->due[T_LXCFS] = 0;
+	m->due[T_REAP] = m->due[T_OOM] = m->due[T_OOM_LOOK] = m->due[T_HOLD] = m->due[T_LXCFS] = 0;
 	close_fd(&m->a.oom);
 	close_fd(&m->a.oom_stat);
 	close_fd(&m->a.notify);

@@ -42,6 +42,7 @@ enum timer {
 	T_TICK,	    /* budgets are full again */
 	T_STATUS,   /* the status file is due */
 	T_OOM,	    /* count kills again */
+	T_OOM_LOOK, /* until then its fd is not polled */
 	T_HOLD,	    /* nobody attached: open the gate all the same */
 	T_BACKOFF,  /* start again */
 	T_TEARDOWN, /* try again */

@@ -160,7 +160,7 @@ static void fill_set(struct monitor *m)
 	watch(m, P_INIT, m->a.pidfd, m->due[T_REAP] ? 0 : POLLIN);
 	watch(m, P_CTL, m->ctl, POLLIN);
 	watch(m, P_NOTIFY, m->notes < NOTE_BUDGET ? m->a.notify : -1, POLLIN);
-	watch(m, P_OOM, m->a.oom, v1_oom ? POLLIN : POLLPRI);
+	watch(m, P_OOM, m->due[T_OOM_LOOK] ? -1 : m->a.oom, v1_oom ? POLLIN : POLLPRI);
 	watch(m, P_KEEPER, m->keeper, POLLIN);
 	watch(m, P_LXCFS, m->lxcfs, POLLIN);
 	watch(m, P_HELPER, m->helper, POLLIN);
@@ -197,6 +197,8 @@ static void timers(struct monitor *m)
 		m->due[T_OOM] = 0;
 		oom_count(m);
 	}
+	if (m->due[T_OOM_LOOK] && m->due[T_OOM_LOOK] <= now)
+		m->due[T_OOM_LOOK] = 0;
 	if (m->due[T_HOLD] && m->due[T_HOLD] <= now)
 		open_gate(m);
 	if (m->due[T_KEEPER] && m->due[T_KEEPER] <= now)

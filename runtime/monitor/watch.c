@@ -16,6 +16,7 @@
 #include "runtime/monitor/impl.h"
 
 #define OOM_SETTLE_MS 200   /* v1 tells before the kill is counted */
+#define OOM_LOOK_MS   100   /* v2 tells of each time that a limit is met, hundreds of times a second */
 #define OOM_QUIET_MS  10000 /* a VPS that is killed in a loop does not fill the event log */
 #define STATUS_MS     1000
 #define KEEPER_TRIES  25
@@ -117,6 +118,7 @@ void oom_event(struct monitor *m)
 	if (pread(m->a.oom, buf, sizeof(buf), 0) < 0)
 		close_fd(&m->a.oom); /* the group is gone */
 	oom_count(m);
+	timer_in(m, T_OOM_LOOK, OOM_LOOK_MS);
 }
 
 /* ---- the keeper ---------------------------------------------------------- */

@@ -428,6 +428,48 @@ static void test_ready(void **state)
 	close(sv[1]);
 }
 
+static unsigned long waits_of(pid_t pid)
+{
+	char path[64], text[8192], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	assert_true(fs_read_buf(AT_FDCWD, path, text, sizeof(text)) > 0);
+	p = strstr(text, "\nvoluntary_ctxt_switches:");
+	assert_non_null(p);
+	return strtoul(strchr(p, ':') + 1, NULL, 10);
+}
+
+/* memory.events of v2 wakes each time that a limit is met. Another file that polls POLLPRI and is told of at will
+ * stands for it. */
+static void test_oom_v2_does_not_keep_it_busy(void **state)
+{
+	struct fix *f = *state;
+	char name[65] = "";
+	unsigned long was;
+
+	f->a.oom = open("/proc/sys/kernel/hostname", O_RDONLY | O_CLOEXEC);
+	put_file(f->t->fd, "stat", "oom_kill 0\n");
+	f->a.oom_stat = openat(f->t->fd, "stat", O_RDONLY | O_CLOEXEC);
+	assert_true(f->a.oom >= 0 && gethostname(name, sizeof(name) - 1) == 0);
+	fix_start(f, true, "read x");
+	was = waits_of(f->monitor);
+	for (int i = 0; i < 500; i++) {
+		if (sethostname(name, strlen(name)) < 0) /* in a user namespace, perhaps */
+			skip();
+		usleep(1000);
+	}
+	was = waits_of(f->monitor) - was;
+	if (was < 1 || was > 60)
+		fail_msg("it woke %lu times", was);
+	put_file(f->t->fd, "stat", "oom_kill 2\n");
+	assert_int_equal(sethostname(name, strlen(name)), 0);
+	eventually(status_of(f).oom_kills == 2);
+	kill(f->init, SIGKILL);
+	fix_wait_monitor(f);
+	close(f->a.oom);
+	close(f->a.oom_stat);
+}
+
 static void test_oom(void **state)
 {
 	struct fix *f = *state;
@@ -563,7 +605,7 @@ int main(void)
 		monitor_test(test_stop_abandoned),
 		monitor_test(test_policy_changes_live),
 		monitor_test(test_ready),
-		monitor_test(test_oom),
+		monitor_test(test_oom), monitor_test(test_oom_v2_does_not_keep_it_busy),
 		monitor_test(test_junk),
 		monitor_test(test_many_clients),
 		monitor_test(test_not_for_others),
