@@ -13,6 +13,9 @@
 /* Processes and threads where the operator says nothing: a fork bomb must not take the host's pids.
  */
 #define DEFAULT_PIDS 8192
+/* Control groups below the VPS's own: each costs the kernel memory, and /proc/cgroups is the host's. systemd
+ * makes about a hundred. */
+#define DEFAULT_CGROUPS 4096
 
 _Static_assert(SPEC_UNSET == CG_UNSET && SPEC_MAX == CG_MAX, "the same words for no limit");
 
@@ -89,6 +92,7 @@ int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret
 	l.cpu_weight = s->cpu_weight;
 	l.pids_max = s->pids == SPEC_UNSET ? DEFAULT_PIDS : s->pids;
 	l.io_weight = s->io_weight;
+	l.cgroups_max = DEFAULT_CGROUPS;
 	r = str_set(&l.cpuset, s->cpuset);
 	if (r == 0 && !l.cpuset && s->cpus != SPEC_UNSET && s->cpus != SPEC_MAX)
 		l.cpuset = narrow_cpuset(s, n_cpus);

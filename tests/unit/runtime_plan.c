@@ -37,6 +37,7 @@ static void test_limits(void **state)
 	assert_int_equal(l.swap_max, 0);
 	assert_true(l.memory_high == CG_UNSET && l.cpu_max == CG_UNSET && !l.cpuset);
 	assert_int_equal(l.pids_max, 8192); /* never without: fork bombs */
+	assert_int_equal(l.cgroups_max, 4096);
 	assert_int_equal(l.n_io_max, 1);
 	assert_int_equal(l.io_max[0].major, 8);
 	assert_int_equal(l.io_max[0].minor, 16);
