@@ -70,6 +70,8 @@ static int create(struct cli *c, const char *name, struct vps_info *ret, struct 
 		s.console = cli_flag(c, "tty") ? CONSOLE_PTY : CONSOLE_PIPES;
 	r = vps_create(c->host, &s, cli_progress(c), ret, err);
 	cli_progress_end();
+	if (r >= 0)
+		cli_warn_caveats(c, &ret->spec);
 	return r;
 }
 

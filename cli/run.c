@@ -52,6 +52,18 @@ int cli_fail(const struct cli *c, int r, const struct vps_err *err)
 	return cli_exit_code(r);
 }
 
+void cli_warn_caveats(struct cli *c, const struct vps_spec *s)
+{
+	auto_strv words = NULL;
+	if (c->quiet || vps_caveats(c->host, s, &words) < 0)
+		return;
+	for (char **p = words; p && *p; p++) {
+		autofree char *text = str_escape(*p);
+		autofree char *line = str_fmt("vps: note: %s\n", text ? text : "");
+		fputs(line ? line : "", stderr);
+	}
+}
+
 int cli_host(struct cli *c, struct vps_err *err)
 {
 	return c->host ? 0 : vps_host_open(&c->host_opts, &c->host, err);

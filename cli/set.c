@@ -14,5 +14,10 @@ int verb_set(struct cli *c)
 		r = cli_host(c, &err);
 	if (r >= 0)
 		r = vps_set(c->host, c->args[0], settings, &err);
-	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
+	if (r < 0)
+		return cli_fail(c, r, &err);
+	auto_done(vps_info_done) struct vps_info i = {0};
+	if (vps_get(c->host, c->args[0], &i, NULL) >= 0)
+		cli_warn_caveats(c, &i.spec);
+	return EXIT_OK;
 }

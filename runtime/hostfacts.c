@@ -50,7 +50,8 @@ static void cgroup_facts(struct check *c)
 				  "no %s controller: %s cannot be enforced", cg_controller_name(t[i].c),
 				  t[i].options);
 
-	struct cg_limits l;
+	struct cg_io_max io = {.rbps = CG_UNSET, .wbps = 1 << 20, .riops = CG_UNSET, .wiops = CG_UNSET};
+	struct cg_limits l, writes;
 	auto_strv caveats = NULL;
 
 	cg_limits_init(&l);
@@ -59,10 +60,13 @@ static void cgroup_facts(struct check *c)
 	l.io_weight = 200;
 	if (cg_limits_check(ch, &l, &err) < 0)
 		check_add(c, CHECK_NOTE, 0, NULL, "limits: %s", err.msg);
-	else if (cg_limits_caveats(ch, &l, &caveats) == 0)
+	cg_limits_done(&l);
+	cg_limits_init(&writes);
+	writes.io_max = &io; /* of no device: only what is told of it counts */
+	writes.n_io_max = 1;
+	if (cg_limits_caveats(ch, &writes, &caveats) == 0)
 		for (char **p = caveats; p && *p; p++)
 			note(c, NULL, *p);
-	cg_limits_done(&l);
 }
 
 static void net_fact(struct check *c)

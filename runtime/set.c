@@ -345,6 +345,17 @@ static int set_locked(struct vps_locked *l, char *const *settings, struct vps_er
 	return r;
 }
 
+int vps_caveats(struct vps_host *h, const struct vps_spec *s, char ***ret)
+{
+	auto_done(cg_limits_done) struct cg_limits l;
+	struct cg_host *ch;
+	int r = host_cgroups(h, &ch, NULL);
+
+	cg_limits_init(&l);
+	r = r ?: plan_limits(s, online_cpus(), &l, NULL);
+	return r ?: cg_limits_caveats(ch, &l, ret);
+}
+
 int vps_set(struct vps_host *h, const char *who, char *const *settings, struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;

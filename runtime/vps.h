@@ -57,6 +57,9 @@ int vps_spec_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err *er
  * "option = value" in spec_set words. */
 int vps_profile_load(struct vps_host *h, const char *profile, struct vps_spec *s, struct vps_err *err);
 
+/* What of a definition this host enforces only in part: sentences for the operator; strv, NULL: all is well. */
+int vps_caveats(struct vps_host *h, const struct vps_spec *s, char ***ret);
+
 /* ---- what is there ------------------------------------------------------- */
 
 enum vps_status { /* absent VPSes have none */

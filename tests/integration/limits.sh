@@ -142,6 +142,27 @@ test_what_cannot_be_enforced_is_refused() {
 	expect "$(vps list -aq)" ''
 }
 
+test_what_holds_only_in_part_is_told() {
+	[ -f /sys/fs/cgroup/blkio/blkio.throttle.write_bps_device ] || skip "io is not on cgroup v1 here"
+	local dev
+	dev=$(awk '$4 ~ /^(vd|sd|nvme)/ {print "/dev/" $4; exit}' /proc/partitions)
+	[ -b "$dev" ] || skip "no block device"
+	expect "$(vps create part --image tiny --io-max "$dev:wbps=20M" 2>&1)" '*direct and synchronous*part'
+	expect "$(vps set part --io-max "$dev:rbps=20M" 2>&1)" ''
+	expect "$(vps set part --io-max "$dev:wiops=500" 2>&1)" 'vps: note: *'
+	expect "$(vps -q set part --io-max "$dev:wiops=501" 2>&1)" ''
+	expect "$(vps host check)" '*direct and synchronous*'
+	vps delete part
+}
+
+test_the_number_of_control_groups_is_bounded() {
+	vps launch cg --image tiny -- sleep 1000
+	local id
+	id=$(vps list -H -o id cg | tr -d ' ')
+	expect "$(cat $(find /sys/fs/cgroup -maxdepth 4 -path "*/$(vps_tag)/$id/cgroup.max.descendants"))" 4096
+	vps delete -f cg
+}
+
 test_set_is_all_or_nothing() {
 	vps launch aon --image tiny --memory 64M --pids 50 -- sleep 1000
 	expect_exit 2 vps set aon --pids 60 --cpuset 4096
