@@ -36,11 +36,11 @@ mkdir -p "$VPS_ROOT" "$VPS_RUN" "$cache"
 footprint() {
 	local tag
 	tag=$(vps_tag)
-	awk -v w="$work" 'index($0, w) || /\/vps/ {print "mount", $5}' /proc/self/mountinfo
+	awk -v w="$work" 'index($0, w) {print "mount", $5}' /proc/self/mountinfo
 	find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
 	ip -o link | awk -F': ' '{print "link", $2}'
 	losetup -a 2>/dev/null | grep -F "$work" | sed 's/^/loop /'
-	pgrep -f "vps-monitor.*$work" | sed 's/^/monitor /'
+	pgrep -af "(vps-monitor|vps-keeper|lxcfs) .*$work" | sed 's/^/process /'
 	stat -c 'device %n %t:%T %a %u %g' /dev/null /dev/zero /dev/tty
 }
 vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }

@@ -24,6 +24,15 @@ state() {
 	echo "odd: $line"
 }
 
+# strays - pids of vps commands that outlived their test
+strays() {
+	local p
+	for p in $(pgrep -x 'vps|vps-image'); do
+		grep -qszF "VPS_ROOT=$VPS_ROOT" "/proc/$p/environ" && echo "$p"
+	done | paste -sd,
+}
+nobody() { [ -z "$(strays)" ]; }
+
 # kill_at_each PREPARE WANTED-STATES FINAL-STATE FLAGS COMMAND...
 kill_at_each() {
 	local prepare=$1 wanted=$2 final=$3 flags=$4 n out now rc points=0
@@ -31,11 +40,12 @@ kill_at_each() {
 	local base
 	vps delete -f -q v
 	base=$(footprint | grep -v lxcfs) # started when first needed, shared by all
-	for ((n = 1 + RANDOM % step; ; n += step)); do
+	for ((n = 1; ; n += step)); do
 		$prepare
 		rc=0
 		# shellcheck disable=SC2086
-		out=$("$fp" $flags "$n" "$@" 2>>"$work/.fp" </dev/null | tail -1) || rc=$?
+		timeout -k 5 60 "$fp" $flags "$n" "$@" >"$work/.fp" 2>&1 </dev/null || rc=$?
+		out=$(tail -1 "$work/.fp")
 		[[ $out == completed* ]] && break
 		points=$((points + 1))
 		[[ $out == killed* ]] || fail "point $n: the driver said '$out' ($rc)"
@@ -50,6 +60,7 @@ kill_at_each() {
 		vps delete -f -q v || fail "point $n ($out): delete"
 		vps host gc -q >"$work/.chk" 2>&1 || fail "point $n ($out): gc: $(cat "$work/.chk")"
 		vps host check -q >"$work/.chk" 2>&1 || fail "point $n ($out): $(cat "$work/.chk")"
+		wait_until 10 nobody || fail "point $n ($out): still there: $(ps -o pid,stat,wchan:20,args -p "$(strays)")"
 		now=$(footprint | grep -v lxcfs)
 		[ "$now" = "$base" ] || fail "point $n ($out): $(diff <(echo "$base") <(echo "$now"))"
 		vps exec bystander true || fail "point $n ($out): the bystander is hurt"
