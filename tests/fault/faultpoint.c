@@ -84,11 +84,17 @@ static void kill_all(pid_t only)
 			kill(tracees[i].pid, SIGKILL);
 }
 
+/* One that was just born and not seen yet only stops now. */
 static void reap_all(void)
 {
 	int status;
-	while (waitpid(-1, &status, __WALL) > 0 || errno == EINTR)
-		;
+	for (;;) {
+		pid_t pid = waitpid(-1, &status, __WALL);
+		if (pid < 0 && errno != EINTR)
+			return;
+		if (pid > 0 && WIFSTOPPED(status))
+			kill(pid, SIGKILL);
+	}
 }
 
 /* The command is over: what it left on purpose (a monitor, an init) goes on without us. */
