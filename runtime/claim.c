@@ -112,7 +112,7 @@ int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_loc
 			return vps_err_set(err, VPS_EEXISTS, "id %u is taken", want);
 		return r < 0 ? vps_err_sys(err, r, "directory of %u", want) : 0;
 	}
-	store = lock_take(h->root_fd, "store.lock", true, h->lock_timeout_ms);
+	store = lock_take(h->root_fd, STORE_LOCK, true, h->lock_timeout_ms);
 	if (store < 0)
 		return vps_err_sys(err, store, "lock of the store");
 	fs_remove_temps(h->root_fd, "."); /* of `next`, which is written under this lock */
@@ -184,7 +184,7 @@ int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err
 /* Only if it is (still) that id's. The store's lock makes looking and removing one step. */
 void release_name(struct vps_host *h, unsigned id, const char *name)
 {
-	autoclose int store = lock_take(h->root_fd, "store.lock", true, h->lock_timeout_ms);
+	autoclose int store = lock_take(h->root_fd, STORE_LOCK, true, h->lock_timeout_ms);
 
 	if (store >= 0 && name_target(h, name) == id)
 		unlinkat(h->names_fd, name, 0);
@@ -270,6 +270,7 @@ int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	char name[ID_STR];
+	int r;
 
 	spec_init(&l.spec);
 	l.h = h;
@@ -284,5 +285,6 @@ int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
 		return l.lock;
 	if (fs_exists(l.dir, "spec.json"))
 		return 0;
-	return store_scrap(&l, err);
+	r = store_scrap(&l, err);
+	return r < 0 ? r : 1;
 }

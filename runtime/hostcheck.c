@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +17,13 @@
 #include <time.h>
 
 #include "base/fs.h"
+#include "runtime/keeper.h"
 #include "runtime/lxcfs.h"
 #include "runtime/monitor.h"
 
 #define GC_HELP	   "`vps host gc` removes it"
+#define KEEPER_TRIES  20
+#define KEEPER_NAP_MS 50
 #define TEMP_OLD_S 60 /* a younger temp file may be somebody's work */
 
 void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help, const char *fmt, ...)
@@ -147,12 +151,89 @@ static void check_runs(struct check *c)
 			leftover(c, id, r, &err, trouble);
 			run_trouble(c->h, id, &live);
 		}
+		if (busy && add_id(&c->busy, &c->n_busy, id) < 0)
+			c->oom = -ENOMEM;
 		if ((live || busy) && add_id(&c->live, &c->n_live, id) < 0)
 			c->oom = -ENOMEM;
 	}
 }
 
+/* ---- nobody starts it meanwhile ----------------------------------------------------------- */
+
+struct check_held {
+	unsigned id;
+	int lock;
+};
+
+/* Its lock, -1 where there is no directory of it: false when it cannot be had. Tried, never waited for: the
+ * network's own lock may be held here already. */
+static bool try_lock(struct check *c, unsigned id, int *ret_lock)
+{
+	autoclose int dir = store_dir(c->h, id);
+	int lock = dir < 0 ? dir : lock_take(dir, "lock", true, LOCK_TRY);
+
+	*ret_lock = lock < 0 ? -1 : lock;
+	return lock >= 0 || lock == -ENOENT;
+}
+
+/* May things go of a VPS that does not run (want_live: that does)? Its lock comes with the answer: without it, it could
+ * start between the look and the deed. */
+static bool hold(struct check *c, unsigned id, bool want_live, int *ret_lock)
+{
+	autoclose int lock = -1;
+	bool live;
+
+	if (!try_lock(c, id, &lock))
+		return false;
+	run_trouble(c->h, id, &live);
+	if (live != want_live)
+		return false;
+	*ret_lock = lock < 0 ? -1 : take_fd(lock);
+	return true;
+}
+
+/* The same, and its lock stays with us until release_held. */
+static bool keep_lock(struct check *c, unsigned id, bool want_live)
+{
+	struct check_held now = {.id = id, .lock = -1};
+
+	for (size_t i = 0; i < c->n_held; i++)
+		if (c->held[i].id == id)
+			return true;
+	if (!hold(c, id, want_live, &now.lock))
+		return false;
+	if (!c->fix || now.lock < 0) {
+		close_fd(&now.lock);
+		return true;
+	}
+	if (mem_grow(c->held, c->n_held, c->cap_held) < 0) {
+		c->oom = -ENOMEM;
+		close_fd(&now.lock);
+		return false;
+	}
+	c->held[c->n_held++] = now;
+	return true;
+}
+
+static void release_held(struct check *c)
+{
+	while (c->n_held > 0)
+		close_fd(&c->held[--c->n_held].lock);
+}
+
 /* ---- definitions --------------------------------------------------------------------- */
+
+/* No definition, and nobody who is about to write one: who claims an id makes and locks its directory under the
+ * store's lock. */
+static bool is_unfinished(struct check *c, unsigned id)
+{
+	autoclose int store = lock_take(c->h->root_fd, STORE_LOCK, true, LOCK_TRY);
+	autoclose int lock = -1;
+	char path[ID_STR + sizeof("/spec.json")];
+
+	snprintf(path, sizeof(path), "%u/spec.json", id);
+	return store >= 0 && try_lock(c, id, &lock) && lock >= 0 && !fs_exists(c->h->instances_fd, path);
+}
 
 static int read_ids(struct check *c, struct vps_err *err)
 {
@@ -166,10 +247,11 @@ static int read_ids(struct check *c, struct vps_err *err)
 
 		spec_init(&s);
 		r = store_read_spec_of(c->h, ids[i], &s, &why);
-		if (r == -ENOENT && !is_busy(c->h, ids[i])) {
+		if (r == -ENOENT && is_unfinished(c, ids[i])) {
 			vps_err_clear(&why);
-			r = c->fix ? store_scrap_id(c->h, ids[i], &why) : 0;
-			leftover(c, ids[i], r, &why, "an unfinished create or delete");
+			r = c->fix ? store_scrap_id(c->h, ids[i], &why) : 1;
+			if (r != 0)
+				leftover(c, ids[i], r, &why, "an unfinished create or delete");
 			r = 0;
 			continue;
 		}
@@ -190,6 +272,7 @@ static void check_names(struct check *c)
 	for (char **p = names; p && *p; p++) {
 		auto_done(spec_done) struct vps_spec s;
 		struct vps_err err = {0};
+		autoclose int lock = -1;
 		char target[ID_STR], what[128];
 		ssize_t n = readlinkat(c->h->names_fd, *p, target, sizeof(target) - 1);
 		unsigned id = 0;
@@ -197,7 +280,7 @@ static void check_names(struct check *c)
 
 		spec_init(&s);
 		target[n < 0 ? 0 : n] = '\0';
-		if (!parse_vps_id(target, &id) || is_busy(c->h, id))
+		if (!parse_vps_id(target, &id) || !try_lock(c, id, &lock))
 			continue;
 		r = store_read_spec_of(c->h, id, &s, NULL);
 		if (r != -ENOENT && (r < 0 || str_eq(s.name, *p)))
@@ -231,11 +314,6 @@ static void check_pins(struct check *c)
 }
 
 /* ---- what runs leave -------------------------------------------------------------------- */
-
-static bool may_touch(struct check *c, unsigned id)
-{
-	return !is_in(c->live, c->n_live, id) && !is_busy(c->h, id);
-}
 
 static void check_run_dirs(struct check *c)
 {
@@ -287,11 +365,12 @@ static void check_cgroups(struct check *c)
 		return;
 	for (char **p = names; p && *p; p++) {
 		struct vps_err err = {0};
+		autoclose int lock = -1;
 		unsigned id;
 
 		if (!parse_vps_id(*p, &id))
 			check_add(c, CHECK_NOTE, 0, NULL, "a control group '%s' that is none of ours", *p);
-		else if (may_touch(c, id))
+		else if (hold(c, id, false, &lock))
 			leftover(c, id, c->fix ? remove_group(ch, *p, &err) : 0, &err, "a control group");
 	}
 }
@@ -312,15 +391,17 @@ static int net_plan_of(void *arg, unsigned id, struct net_plan *ret, struct vps_
 	return r ?: plan_net(&s, ret, err);
 }
 
+/* What is asked about may be removed at any time after the answer, so the lock is kept until the audit is over. */
 static bool net_busy(void *arg, unsigned id)
 {
 	struct check *c = arg;
-	bool live;
+	auto_done(spec_done) struct vps_spec s;
 
-	if (is_busy(c->h, id))
+	spec_init(&s);
+	if (is_in(c->busy, c->n_busy, id) || !keep_lock(c, id, is_in(c->live, c->n_live, id)))
 		return true;
-	run_trouble(c->h, id, &live);
-	return live && !is_in(c->live, c->n_live, id);
+	/* made since we looked */
+	return !is_in(c->defined, c->n_defined, id) && store_read_spec_of(c->h, id, &s, NULL) != -ENOENT;
 }
 
 static void check_network(struct check *c)
@@ -341,6 +422,7 @@ static void check_network(struct check *c)
 	int r = host_net(c->h, &net, &err);
 
 	r = r ?: net_audit(net, &a, &err);
+	release_held(c);
 	if (r < 0)
 		check_add(c, CHECK_NOTE, 0, NULL, "the network could not be looked at: %s", err.msg);
 }
@@ -411,6 +493,7 @@ static void check_mounts(struct check *c)
 		return;
 	for (char *p = text, *line; (line = strsep(&p, "\n"));) {
 		struct vps_err err = {0};
+		autoclose int lock = -1;
 		char *path = line;
 		unsigned id;
 		int r = 0;
@@ -424,7 +507,7 @@ static void check_mounts(struct check *c)
 		path[strcspn(path, " ")] = '\0';
 		unescape(path);
 		id = mount_of(&c->h->conf, path);
-		if (!id || !may_touch(c, id))
+		if (!id || !hold(c, id, false, &lock))
 			continue;
 		if (c->fix && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
 			r = -errno;
@@ -496,17 +579,58 @@ static void check_images(struct check *c)
 			  c->fix ? ", removed" : "");
 }
 
-static void check_lxcfs(struct check *c)
+/* Nobody runs, nobody is about to, and while the locks are kept, nobody can. */
+static bool nobody_runs(struct check *c)
 {
-	autoclose int pidfd = lxcfs_pidfd(c->h->run_fd);
-	struct vps_err err = {0};
-	bool there = fs_exists(c->h->run_fd, "lxcfs.pid") || fs_exists(c->h->run_fd, "lxcfs");
+	autofree unsigned *ids = NULL;
+	size_t n = 0;
 
-	if (!there || c->n_live || (pidfd >= 0 && !c->fix))
-		return;
-	int r = c->fix ? lxcfs_stop(c->h->run_fd, c->h->conf.run, &err) : 0;
-	if (pidfd < 0 || r < 0)
-		leftover(c, 0, r, &err, "files of an lxcfs that died");
+	if (c->n_live || store_ids(c->h, &ids, &n, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		autoclose int run_dir = store_run_dir(c->h, ids[i]);
+
+		if (!keep_lock(c, ids[i], false) || (run_dir >= 0 && monitor_alive(run_dir) == 1))
+			return false;
+	}
+	return true;
+}
+
+/* A monitor at its end is connected still. */
+static void end_keeper(struct check *c)
+{
+	int r = -EBUSY;
+
+	for (int i = 0; r == -EBUSY && i < KEEPER_TRIES; i++) {
+		if (i > 0)
+			poll(NULL, 0, KEEPER_NAP_MS);
+
+		autoclose int conn = keeper_connect(c->h->run_fd);
+
+		r = conn < 0 ? 0 : keeper_end(conn);
+	}
+}
+
+/* What all VPSes share goes with the last of them: the keeper by itself, a little later, lxcfs not. */
+static void check_shared(struct check *c)
+{
+	autoclose int store = lock_take(c->h->root_fd, STORE_LOCK, true, LOCK_TRY); /* no new ones */
+	autoclose int pidfd = -1;
+	struct vps_err err = {0};
+	int r = 0;
+
+	if (store >= 0 && nobody_runs(c)) {
+		pidfd = lxcfs_pidfd(c->h->run_fd);
+		bool there = fs_exists(c->h->run_fd, "lxcfs.pid") || fs_exists(c->h->run_fd, "lxcfs");
+
+		if (c->fix) {
+			end_keeper(c);
+			r = lxcfs_stop(c->h->run_fd, c->h->conf.run, &err);
+		}
+		if (there && (pidfd < 0 || r < 0))
+			leftover(c, 0, r, &err, "files of an lxcfs that died");
+	}
+	release_held(c);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------ */
@@ -538,12 +662,14 @@ int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_
 		check_pins(&c);
 		check_temps(&c);
 		check_images(&c);
-		check_lxcfs(&c);
+		check_shared(&c);
 		check_facts(&c);
 		r = c.oom;
 	}
 	free(c.defined);
 	free(c.live);
+	free(c.busy);
+	free(c.held);
 	if (r < 0) {
 		vps_findings_free(c.found, c.n);
 		return vps_err_sys(err, r, "host check");

@@ -11,8 +11,10 @@ struct check {
 	struct vps_finding *found;
 	size_t n, cap;
 	int oom; /* sticky: -ENOMEM */
-	unsigned *defined, *live; /* ascending */
-	size_t n_defined, n_live;
+	unsigned *defined, *live, *busy; /* ascending; busy ones count as live */
+	size_t n_defined, n_live, n_busy;
+	struct check_held *held; /* VPSes whose lock is kept for a while */
+	size_t n_held, cap_held;
 };
 
 enum check_kind { CHECK_NOTE, CHECK_LEFTOVER, CHECK_FIXED };

@@ -95,6 +95,7 @@ void locked_done(struct vps_locked *l);
 int store_lock_dir(struct vps_host *h, int dir, const char *who, const char *verb, int timeout_ms,
 		   struct vps_err *err);
 
+#define STORE_LOCK "store.lock" /* in root: ids and names are claimed under it */
 /* Claim an id (want 0: the next free one): directory and lock. l->dir, l->lock, l->id are set. */
 int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_locked *l, struct vps_err *err);
 /* Atomically take a name for id; a stale claim is taken over. -VPS_EEXISTS. */
@@ -102,7 +103,8 @@ int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err
 void release_name(struct vps_host *h, unsigned id, const char *name);
 /* Undo an unfinished create or delete of a locked id: everything, the directory last. */
 int store_scrap(struct vps_locked *l, struct vps_err *err);
-/* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody does. */
+/* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody does. 1: there was
+ * something to remove. */
 int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err);
 /* First host uid of id, and whether the range fits. */
 int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_err *err);

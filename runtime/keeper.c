@@ -69,6 +69,20 @@ int keeper_get(int conn, unsigned id, int fds[KEEP_N])
 	return 0;
 }
 
+int keeper_end(int conn)
+{
+	struct keeper_msg m = {.op = KEEPER_END};
+	int none[1];
+	size_t n_none = 0;
+	int r = ask(conn, &m, NULL, 0, none, &n_none);
+
+	if (r < 0)
+		return r;
+	n_none = 0;
+	r = (int)sys_recv_fds(conn, &m, sizeof(m), none, &n_none);
+	return r == -ECONNRESET || r > 0 ? 0 : r;
+}
+
 int keeper_drop(int conn, unsigned id)
 {
 	struct keeper_msg m = {.op = KEEPER_DROP, .id = id};

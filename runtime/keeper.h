@@ -22,7 +22,7 @@
 enum keeper_slot { KEEP_CONSOLE, KEEP_IN, KEEP_OUT, KEEP_ERR, KEEP_NOTIFY, KEEP_OOM, KEEP_OOM_STAT,
 		   KEEP_N };
 
-enum keeper_op { KEEPER_PUT = 1, KEEPER_GET, KEEPER_DROP };
+enum keeper_op { KEEPER_PUT = 1, KEEPER_GET, KEEPER_DROP, KEEPER_END };
 /* Request, with the fds for PUT; the answer to each is the same with status, and with fds for GET. */
 struct keeper_msg {
 	uint8_t op;
@@ -39,5 +39,7 @@ int keeper_put(int conn, unsigned id, const int fds[KEEP_N]);
 /* Copies of what is held; -ENOENT. All slots are set, -1 where nothing is. */
 int keeper_get(int conn, unsigned id, int fds[KEEP_N]);
 int keeper_drop(int conn, unsigned id);
+/* End it now, whatever it holds, and wait until it has; -EBUSY while another connection is open. */
+int keeper_end(int conn);
 
 #endif

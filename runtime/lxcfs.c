@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@
 #endif
 #define UP_MS	      5000
 #define LOCK_MS	      10000
+#define END_MS	      2000
 #define HEAL_MS	      10000
 #define STACKED_MAX   8 /* dead mounts on one file: one a crash that nobody healed */
 
@@ -152,9 +154,10 @@ static int wait_up(int run_fd)
 
 static void end_by_pidfd(int pidfd)
 {
-	/* Poll for its end is not needed: the unmount has cut it off already. */
-	if (pidfd >= 0)
-		sys_pidfd_send_signal(pidfd, SIGKILL);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	if (pidfd >= 0 && sys_pidfd_send_signal(pidfd, SIGKILL) == 0)
+		(void)!poll(&p, 1, END_MS); /* the unmount has cut it off already */
 }
 
 static int start(int run_fd, const char *run, const char *program, struct vps_err *err)

@@ -30,6 +30,7 @@ struct keeper {
 	struct held *held;
 	size_t n, cap;
 	unsigned conns;
+	bool end; /* asked to; not before the answer is out */
 };
 
 static struct held *find(struct keeper *k, unsigned id)
@@ -109,6 +110,10 @@ static bool serve(struct keeper *k, int conn)
 		case KEEPER_DROP:
 			drop(k, m.id);
 			break;
+		case KEEPER_END:
+			k->end = k->conns == 1;
+			m.status = k->end ? 0 : -EBUSY;
+			break;
 		default:
 			m.status = -EINVAL;
 		}
@@ -171,6 +176,8 @@ static void loop(struct keeper *k)
 				close(ev[i].data.fd);
 				k->conns--;
 			}
+			if (k->end)
+				return;
 		}
 	}
 }

@@ -120,6 +120,42 @@ test_stop_signal_is_set_live() {
 	vps delete sig
 }
 
+test_gc_leaves_alone_what_others_work_on() {
+	vps create g1 --image tiny -- sleep 1000
+	vps start -q g1 # the firewall stands after it
+	vps stop --kill -q g1
+	(while :; do vps host gc -q || echo "exit $?"; done) >"$work/gc.log" 2>&1 &
+	local gc=$! i a bad=0
+	for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		vps start -q g1
+		vps create -q "new$i" --image tiny >/dev/null
+		sleep 0.05
+		expect "$(vps status g1)" '*running*' || bad=1
+		vps exec g1 -- ip addr show eth0 >"$work/.eth" || bad=1
+		a=$(vps inspect "new$i" | jq -r '.[0].addresses[0]')
+		[ -L "$VPS_ROOT/leases/${a%/*}" ] || { echo "# no lease of new$i: $a"; bad=1; }
+		vps stop --kill -q g1
+	done
+	kill $gc
+	wait $gc || true
+	expect "$(cat "$work/gc.log")" ''
+	[ $bad = 0 ]
+	vps delete --all -q
+}
+
+test_gc_ends_what_all_shared() {
+	vps launch sh1 --image tiny -- sleep 1000
+	pgrep -f "^vps-keeper $VPS_RUN" >/dev/null
+	vps host gc -q
+	vps exec sh1 true
+	pgrep -f "^vps-keeper $VPS_RUN" >/dev/null
+	vps delete -f sh1
+	vps host gc -q
+	expect "$(pgrep -af "(vps-keeper|lxcfs).*$VPS_RUN" || true)" ''
+	expect "$(ls "$VPS_RUN")" 'events*'
+	[ ! -e "$VPS_RUN/keeper" ] && [ ! -e "$VPS_RUN/lxcfs" ]
+}
+
 test_rename_keeps_everything() {
 	local id
 	id=$(vps create old --image tiny --id)
