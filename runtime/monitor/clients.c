@@ -211,7 +211,7 @@ static void stop(struct monitor *m, struct client *c)
 		m->st.phase = MONITOR_STOPPING;
 		status_changed(m);
 	}
-	c->stopping = c->watching = true;
+	c->stopping = c->watching = m->stop_by_client = true;
 	client_ok(c);
 }
 
@@ -307,6 +307,17 @@ void clients_poll(struct monitor *m)
 	}
 }
 
+/* Who wanted the stop was killed over it. Init may not even have been asked: so nobody stops it. One of the
+ * monitor before us (adoption) is not ours to judge: it goes on without a connection. */
+static void drop_stop(struct monitor *m)
+{
+	if (!m->stop_by_client || m->st.phase != MONITOR_STOPPING || clients_stopping(m))
+		return;
+	m->stop = m->stop_by_client = false;
+	m->st.phase = MONITOR_UP;
+	status_changed(m);
+}
+
 void clients_event(struct monitor *m)
 {
 	for (int i = 0; i < MAX_CLIENTS; i++) {
@@ -320,6 +331,7 @@ void clients_event(struct monitor *m)
 		if (c->fd >= 0 && (got & (POLLIN | POLLHUP | POLLERR)))
 			client_read(m, c);
 	}
+	drop_stop(m);
 }
 
 bool clients_full(const struct monitor *m)

@@ -79,6 +79,7 @@ struct monitor {
 	uint64_t oom_told; /* kills already in an event */
 	unsigned notes;	   /* datagrams this tick */
 	bool stop;	   /* the operator asked for it */
+	bool stop_by_client; /* and is, or was, a client */
 	bool drained;	   /* after init's end: the console has said all */
 	bool recorded;
 	bool heal;	   /* the helper is a healer, not a teardown */

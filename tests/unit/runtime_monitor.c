@@ -377,6 +377,28 @@ static void test_stop_abandoned(void **state)
 	assert_false(file_has(f->t->fd, "calls", "_restart"));
 }
 
+/* ... before it had even asked init. */
+static void test_stop_abandoned_early(void **state)
+{
+	struct fix *f = *state;
+
+	fix_start(f, true, "sleep 60");
+
+	int one = ctl_stop_begin(f->dir, NULL), two = ctl_stop_begin(f->dir, NULL);
+
+	assert_int_equal(status_of(f).phase, MONITOR_STOPPING);
+	close(one);
+	usleep(50000);
+	assert_int_equal(status_of(f).phase, MONITOR_STOPPING); /* the other still wants it */
+	close(two);
+	for (int i = 0; i < 500 && status_of(f).phase != MONITOR_UP; i++)
+		usleep(10000);
+	assert_int_equal(status_of(f).phase, MONITOR_UP);
+	kill(f->init, SIGKILL);
+	fix_wait_monitor(f);
+	assert_int_not_equal(last_of(f).cause, MONITOR_STOP);
+}
+
 static void test_policy_changes_live(void **state)
 {
 	struct fix *f = *state;
@@ -603,6 +625,7 @@ int main(void)
 		monitor_test(test_stop_in_back_off),
 		monitor_test(test_stop),
 		monitor_test(test_stop_abandoned),
+		monitor_test(test_stop_abandoned_early),
 		monitor_test(test_policy_changes_live),
 		monitor_test(test_ready),
 		monitor_test(test_oom), monitor_test(test_oom_v2_does_not_keep_it_busy),
