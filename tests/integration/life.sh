@@ -156,6 +156,23 @@ test_gc_ends_what_all_shared() {
 	[ ! -e "$VPS_RUN/keeper" ] && [ ! -e "$VPS_RUN/lxcfs" ]
 }
 
+test_the_sysv_script_brings_autostart_back() {
+	local script=$builddir/etc/init.d/vps
+	export VPS=$builddir/vps
+	vps create au --image tiny --autostart -- sleep 1000
+	vps create no --image tiny -- sleep 1000
+	expect_exit 3 "$script" status
+	"$script" start
+	"$script" status
+	expect "$(vps list -q)" au
+	expect "$("$script" restart >/dev/null && vps list -q)" au
+	vps start no
+	"$script" stop
+	expect "$(vps list -q)" ''
+	expect_exit 3 "$script" status
+	vps delete au no
+}
+
 test_rename_keeps_everything() {
 	local id
 	id=$(vps create old --image tiny --id)
