@@ -33,4 +33,5 @@ vps_LDADD = $(vps_libs)
 
 pkglibexec_PROGRAMS += vps-image
 vps_image_SOURCES = $(cli_sources) cli/image.c
-vps_image_LDADD = $(vps_libs) $(CURL_LIBS) $(ARCHIVE_LIBS)
+# libcurl is loaded when it is needed: images/registry_http.c
+vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS)
