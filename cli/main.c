@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/verbs.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
 #include <string.h>
@@ -167,8 +168,22 @@ static int dispatch(struct cli *c, int argc, char **argv)
 	return run_verb(c, argc - i, argv + i);
 }
 
+/* A closed fd 0, 1 or 2 would be a file of ours soon, and what a tenant says would be written to that. */
+static bool have_stdio(void)
+{
+	int fd;
+	do {
+		fd = open("/dev/null", O_RDWR | O_NOCTTY);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (!have_stdio())
+		return EXIT_SYSTEM;
 	setlocale(LC_CTYPE, "C.UTF-8"); /* column widths; never the caller's choice of messages */
 	set_signals();
 	struct cli c = {.argv = argv};
