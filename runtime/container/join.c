@@ -36,6 +36,9 @@ static int enter(int pidfd, struct vps_err *err)
 		return vps_err_sys(err, -errno, "become the VPS's root");
 	if (chdir("/") < 0)
 		return vps_err_sys(err, -errno, "enter the root");
+	/* The change of ids has made it what fs.suid_dumpable says. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		return vps_err_sys(err, -errno, "become undumpable");
 	return 0;
 }
 
