@@ -16,6 +16,16 @@ static int check_caps(char *const *caps, struct vps_err *err)
 	return 0;
 }
 
+/* The operator's file, before a copy of it becomes the VPS's. */
+static int check_profile(const struct vps_spec *s, const struct vps_conf *c, struct vps_err *err)
+{
+	auto_done(filter_done) struct filter_prog prog = {0};
+	if (!s->seccomp || s->seccomp[0] != '/')
+		return 0;
+	int r = filter_for(s, c->root, -1, &prog, err);
+	return r < 0 ? vps_err_wrap(err, r, "'%s'", s->seccomp) : 0;
+}
+
 static int container_check(const struct vps_spec *s, const struct vps_conf *c,
 			   struct vps_err *err)
 {
@@ -34,6 +44,8 @@ static int container_check(const struct vps_spec *s, const struct vps_conf *c,
 	int r = check_caps(s->cap_add, err);
 	if (r >= 0)
 		r = check_caps(s->cap_drop, err);
+	if (r >= 0)
+		r = check_profile(s, c, err);
 	return r < 0 ? r : dev_check(s, err);
 }
 
