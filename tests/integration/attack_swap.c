@@ -16,17 +16,18 @@ int main(int argc, char **argv)
 	if (argc != 3)
 		return 2;
 	snprintf(path, sizeof(path), "%s.count", argv[1]);
+	FILE *f = fopen(path, "w");
+	if (!f)
+		return 2;
 	for (unsigned long n = 0;; n++) {
 		if (syscall(SYS_renameat2, AT_FDCWD, argv[1], AT_FDCWD, argv[2], RENAME_EXCHANGE) < 0) {
 			perror("attack_swap");
 			return 1;
 		}
 		if (n % 1024 == 0) {
-			FILE *f = fopen(path, "w");
-			if (f) {
-				fprintf(f, "%lu\n", n);
-				fclose(f);
-			}
+			rewind(f);
+			fprintf(f, "%lu\n", n);
+			fflush(f);
 		}
 	}
 }

@@ -7,7 +7,7 @@
  *   attack_watch FILE    until FILE.stop exists; FILE gets the counts
  *
  * A process that has become its command has fds 0-2 and an executable of the VPS. So a success is: an fd above 2,
- * an executable of another file system, or a trace that still sees the execve.
+ * or an executable of another file system.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -43,9 +43,26 @@ static int is_joining(int pid)
 	return n > 0 && strcmp(comm, "vps\n") == 0;
 }
 
-static void try_fds(int pid)
+/* In the midst of its execve a process is readable before its last fd above 2 is closed: the socket that tells the
+ * caller of a failure. It cannot be opened, and pidfd_getfd(2) waits for the end of the execve. */
+static void try_fd(int pid, const char *name)
 {
 	char path[300], to[256];
+	snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, name);
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
+	if (n < 0)
+		return;
+	to[n] = 0;
+	int fd = open(path, O_RDONLY | O_NONBLOCK);
+	if (fd >= 0 || strncmp(to, "socket:", 7) != 0)
+		breach("fd", pid, to);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void try_fds(int pid)
+{
+	char path[32];
 	struct dirent *e;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	DIR *d = opendir(path);
@@ -54,21 +71,13 @@ static void try_fds(int pid)
 		return;
 	}
 	while ((e = readdir(d)))
-		if (atoi(e->d_name) > 2) {
-			snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, e->d_name);
-			ssize_t n = readlink(path, to, sizeof(to) - 1);
-			to[n < 0 ? 0 : n] = 0;
-			breach("fd", pid, to);
-		}
+		if (atoi(e->d_name) > 2)
+			try_fd(pid, e->d_name);
 	closedir(d);
 	/* guessed numbers, without the list */
-	for (int i = 3; i < 12; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, i);
-		ssize_t n = readlink(path, to, sizeof(to) - 1);
-		if (n >= 0) {
-			to[n] = 0;
-			breach("fd", pid, to);
-		}
+	for (int i = 3; i < 48; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		try_fd(pid, path);
 	}
 }
 
@@ -90,7 +99,7 @@ static void try_exe(int pid)
 static void try_steal(int pid)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	for (int i = 3; pidfd >= 0 && i < 12; i++) {
+	for (int i = 3; pidfd >= 0 && i < 48; i++) {
 		int fd = (int)syscall(SYS_pidfd_getfd, pidfd, i, 0);
 		if (fd >= 0) {
 			breach("getfd", pid, "");
@@ -104,16 +113,15 @@ static void try_steal(int pid)
 static void try_trace(int pid)
 {
 	int st;
-	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)(PTRACE_O_TRACEEXEC)) < 0) {
+	if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0) {
 		refused += errno == EPERM;
 		return;
 	}
-	/* Until its end: an execve that is seen now was still to come when it was caught. */
-	while (waitpid(pid, &st, __WALL) == pid && !WIFEXITED(st) && !WIFSIGNALED(st)) {
-		if (WIFSTOPPED(st) && st >> 16 == PTRACE_EVENT_EXEC)
-			breach("ptrace", pid, "before execve");
+	/* It may be traced from within its execve on, when fds and executable are the VPS's already. */
+	try_exe(pid);
+	try_fds(pid);
+	while (waitpid(pid, &st, __WALL) == pid && !WIFEXITED(st) && !WIFSIGNALED(st))
 		ptrace(PTRACE_CONT, pid, NULL, NULL);
-	}
 }
 
 int main(int argc, char **argv)

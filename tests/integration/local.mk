@@ -1,5 +1,6 @@
 # What the tenants of isolation.sh run: static, as nothing of the host is inside.
-attack_programs = tests/integration/attack_calls tests/integration/attack_swap tests/integration/attack_watch
+attack_programs = tests/integration/attack_calls tests/integration/attack_swap tests/integration/attack_watch \
+	tests/integration/attack_interp
 check_PROGRAMS += $(attack_programs)
 attack_flags = -std=gnu11 $(WARN_CFLAGS)
 tests_integration_attack_calls_SOURCES = tests/integration/attack_calls.c
@@ -11,3 +12,11 @@ tests_integration_attack_swap_LDFLAGS = -static
 tests_integration_attack_watch_SOURCES = tests/integration/attack_watch.c
 tests_integration_attack_watch_CFLAGS = $(attack_flags)
 tests_integration_attack_watch_LDFLAGS = -static
+# In the place of a dynamic linker: with nothing of a C library, as vps-init.
+tests_integration_attack_interp_SOURCES = tests/integration/attack_interp.c
+tests_integration_attack_interp_CFLAGS = $(vps_init_CFLAGS)
+tests_integration_attack_interp_LDFLAGS = $(vps_init_LDFLAGS)
+
+# What the integration tests run beside the programs that are installed.
+.PHONY: integration-tools
+integration-tools: $(attack_programs) tests/fault/faultpoint
