@@ -7,7 +7,7 @@
  * One counter over every process and thread of the tree that the command starts, so that N is a place in the
  * whole job and not in one process (strace -e inject counts for each tracee). At the Nth call all of them are
  * killed before it happens; with -a after it; with -o only the caller is killed. What the command left running
- * on purpose when it ended is let go. Prints "killed NAME" or "completed COUNT"; exits 0 (killed), 1 (completed),
+ * on purpose when it ended is let go. Prints "killed CALL of NAME" or "completed COUNT"; exits 0 (killed), 1 (completed),
  * 2 (trouble). ptrace(2); PTRACE_GET_SYSCALL_INFO wants Linux 5.3.
  */
 #include <errno.h>
@@ -146,7 +146,20 @@ struct job {
 	bool after, one;
 	const char *due; /* with -a: the call to be killed behind */
 	pid_t due_pid;
+	char who[32]; /* its name, for the report */
 };
+
+static void name_of(pid_t pid, char *buf, size_t size)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	FILE *f = fopen(path, "re");
+	buf[0] = 0;
+	if (f && fgets(buf, (int)size, f))
+		buf[strcspn(buf, "\n")] = 0;
+	if (f)
+		fclose(f);
+}
 
 /* A system-call stop. True when the moment has come. */
 static bool at_call(struct job *j, pid_t pid)
@@ -161,6 +174,7 @@ static bool at_call(struct job *j, pid_t pid)
 		return false;
 	j->due = name;
 	j->due_pid = pid;
+	name_of(pid, j->who, sizeof(j->who));
 	/* an exit has no behind */
 	return !j->after || strncmp(name, "exit", 4) == 0;
 }
@@ -187,7 +201,7 @@ static int run(struct job *j)
 			kill_all(j->one ? pid : 0);
 			if (!j->one) {
 				reap_all();
-				printf("killed %s\n", j->due);
+				printf("killed %s of %s\n", j->due, j->who);
 				return 0;
 			}
 			ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
@@ -199,7 +213,7 @@ static int run(struct job *j)
 	}
 	let_go();
 	if (j->one && j->due) {
-		printf("killed %s\n", j->due);
+		printf("killed %s of %s\n", j->due, j->who);
 		return 0;
 	}
 	printf("completed %ld\n", j->count);
