@@ -47,7 +47,34 @@ vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }
 
 before=$(footprint)
 
-skip() { echo "SKIP:$*" >"$work/.skip"; exit 0; }
+# skip REASON - ends a test, or outside of one the whole file
+skip() {
+	[ -n "${in_test:-}" ] || { echo "1..0 # SKIP $*"; exit 77; }
+	echo "SKIP:$*" >"$work/.skip"
+	exit 0
+}
+# needs WORD... - what a test, or outside of one the file, wants of the host; else it is skipped with the reason
+needs() {
+	local what why
+	for what in "$@"; do
+		why=
+		case $what in
+		cgroup2-*) grep -qsw "${what#cgroup2-}" /sys/fs/cgroup/cgroup.controllers ||
+			why="the ${what#cgroup2-} controller is not on cgroup v2 here" ;;
+		cgroup2) [ -f /sys/fs/cgroup/cgroup.controllers ] || why="not all of this host is cgroup v2" ;;
+		# a disk that a test may format
+		disk) [ -b "${VPS_TEST_DISK:-/dev/disk/by-id/virtio-blank}" ] || why="no whole disk to write on: \$VPS_TEST_DISK" ;;
+		systemd) [ -d /run/systemd/system ] || why="systemd does not run this host" ;;
+		kvm) grep -qwE 'svm|vmx' /proc/cpuinfo || why="no hardware virtualization" ;;
+		psi) [ -r /proc/pressure/cpu ] || why="the kernel keeps no pressure (boot with psi=1)" ;;
+		2cpus) [ "$(nproc)" -ge 2 ] || why="it takes two CPUs" ;;
+		# starts a test host of its own, so not inside one
+		testhost) [ ! -e /dev/virtio-ports/ready ] || why="this is the test host itself" ;;
+		*) command -v "$what" >/dev/null || why="$what is not installed" ;;
+		esac
+		[ -z "$why" ] || skip "$why"
+	done
+}
 fail() { echo "# $*"; exit 1; }
 # expect_exit CODE COMMAND... - the command must end with exactly this exit code
 expect_exit() {
@@ -114,6 +141,7 @@ run_one() {
 	rm -f "$work/.skip"
 	(
 		set -e
+		in_test=1
 		"$name"
 	) >"$work/.log" 2>&1 </dev/null
 	status=$? # not behind ||: that would switch errexit off inside
