@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line: one file a verb, one table of verbs (cli/main.c), one parser. A verb says what it
- * takes in a struct cli_verb; help, shell completion and the parser all read that.
+ * The command line: one file a verb, one table of verbs (cli/main.c), one parser. A verb says what
+ * it takes in a struct cli_verb; help, shell completion and the parser all read that.
  */
 #ifndef VPS_CLI_H
 #define VPS_CLI_H
@@ -17,7 +17,8 @@
 #include "images/images.h"
 #include "runtime/vps.h"
 
-/* Exit codes: stable, documented in vps(1). exec, enter, run and start --attach return the payload's own. */
+/* Exit codes: stable, documented in vps(1). exec, enter, run and start --attach return the
+ * payload's own. */
 enum cli_exit {
 	EXIT_OK = 0,
 	EXIT_USAGE = 2,
@@ -47,8 +48,14 @@ struct cli_opt {
 	const char *help;
 };
 
-enum cli_complete { COMPLETE_NONE, COMPLETE_VPS, COMPLETE_VPS_RUNNING, COMPLETE_VPS_STOPPED, COMPLETE_IMAGE,
-		    COMPLETE_FILE };
+enum cli_complete {
+	COMPLETE_NONE,
+	COMPLETE_VPS,
+	COMPLETE_VPS_RUNNING,
+	COMPLETE_VPS_STOPPED,
+	COMPLETE_IMAGE,
+	COMPLETE_FILE
+};
 
 struct cli;
 struct cli_verb {
@@ -60,7 +67,8 @@ struct cli_verb {
 	const char *text;  /* more, for help VERB; NULL */
 	const struct cli_opt *opts; /* ended by a NULL name; may be NULL */
 	bool spec_opts;	   /* takes the options of spec_options() */
-	int stop_after;	   /* > 0: everything after that many arguments is the command's own; -1: after "--" */
+	/* > 0: everything after that many arguments is the command's own; -1: after "--" */
+	int stop_after;
 	int min_args, max_args; /* -1: any number */
 	enum cli_complete complete;
 	const struct cli_verb *sub; /* "image", "host": verbs below, ended by a NULL name */
@@ -108,12 +116,13 @@ void cli_warn_caveats(struct cli *c, const struct vps_spec *s);
 int cli_usage(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Names of the arguments, or with --all every VPS whose status is in the mask (1 << status). */
 int cli_names(struct cli *c, unsigned all_mask, char ***ret, struct vps_err *err);
-/* An argument that begins a uuid becomes that VPS's id, for verbs that look through lists themselves. What is an
- * id or a name, or nothing of all that, stays as it is. */
+/* An argument that begins a uuid becomes that VPS's id, for verbs that look through lists
+ * themselves. What is an id or a name, or nothing of all that, stays as it is. */
 int cli_uuid_args(struct cli *c, struct vps_err *err);
-/* fn for each name; more than one: in up to --parallel processes (default: 2 a CPU, at most 16). Prints the name
- * (not with -q) as each is done, errors at once; the first failure's exit code. */
-int cli_each(struct cli *c, char *const *names, int (*fn)(struct cli *c, const char *name, struct vps_err *err));
+/* fn for each name; more than one: in up to --parallel processes (default: 2 a CPU, at most 16).
+ * Prints the name (not with -q) as each is done, errors at once; the first failure's exit code. */
+int cli_each(struct cli *c, char *const *names,
+	     int (*fn)(struct cli *c, const char *name, struct vps_err *err));
 /* --timeout in milliseconds, dflt when it was not given. */
 int cli_timeout(const struct cli *c, int dflt, int *ret, struct vps_err *err);
 /* True once SIGINT, SIGTERM or SIGHUP came. */
@@ -136,7 +145,8 @@ void table_print(struct table *t, FILE *out, bool head);
 struct table *table_free(struct table *t);
 static inline void table_freep(struct table **t) { *t = table_free(*t); }
 
-/* Progress bars on stderr when it is a terminal; else NULL-like (fn only watches cli_interrupted). */
+/* Progress bars on stderr when it is a terminal; else NULL-like (fn only watches
+ * cli_interrupted). */
 const struct progress *cli_progress(struct cli *c);
 void cli_progress_end(void);
 
@@ -145,11 +155,12 @@ int term_raw(int fd);	   /* remembers; restored by term_restore or at exit */
 int term_keys(int fd);	   /* single keys without echo, signals and output as they were */
 void term_restore(void);
 int term_size(int fd, unsigned short *rows, unsigned short *cols);
-/* Relay an exec: our stdin/out/err and the handle's pty, or the pipe ends in `pipes`, until the command is over.
- * Its exit status. */
+/* Relay an exec: our stdin/out/err and the handle's pty, or the pipe ends in `pipes`, until the
+ * command is over. Its exit status. */
 int relay_exec(struct vps_exec_handle *x, int pipes[3]);
-/* Relay a console until it ends, or (with escape: a terminal) the operator types Enter, Esc, '.'. The exit code of
- * init when it ended, else 0. *ret_why: one of these, or the signal that we got. */
+/* Relay a console until it ends, or (with escape: a terminal) the operator types Enter, Esc,
+ * '.'. The exit code of init when it ended, else 0. *ret_why: one of these, or the signal that
+ * we got. */
 enum { RELAY_ENDED = 0, RELAY_DETACHED = -1 };
 int relay_console(struct vps_console *con, bool escape, int *ret_why);
 
@@ -158,7 +169,8 @@ int cli_exec_image(struct cli *c);
 
 /* ---- verbs that share code -------------------------------------------------- */
 int cli_make_spec(struct cli *c, const char *name, struct vps_spec *ret, struct vps_err *err);
-/* Open the console (fresh when started with hold_for_attach) and relay; signals go to init. Exit code. */
+/* Open the console (fresh when started with hold_for_attach) and relay; signals go to init. Exit
+ * code. */
 int cli_attach(struct cli *c, const char *name, struct vps_err *err);
 /* "512M", "-" for SPEC_UNSET or not known, "max". */
 const char *cli_size(uint64_t v, char *buf, size_t len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* completion, help, version. The shell asks us for words (`vps _complete WORD...`), so that the completion
- * never knows less than the parser. */
+/* completion, help, version. The shell asks us for words (`vps _complete WORD...`), so that the
+ * completion never knows less than the parser. */
 #include "cli/verbs.h"
 
 #include <string.h>
@@ -16,7 +16,8 @@ static const char bash_script[] =
 	"\t\t\tcontinue\n"
 	"\t\tfi\n"
 	"\t\t[[ $word == \"$cur\"* ]] && COMPREPLY+=(\"$word\")\n"
-	"\tdone < <(\"${COMP_WORDS[0]}\" _complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+	"\tdone < <(\"${COMP_WORDS[0]}\" _complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" "
+	"2>/dev/null)\n"
 	"}\n"
 	"complete -F _vps vps\n";
 
@@ -59,7 +60,8 @@ int verb_help(struct cli *c)
 		v = verb_named(v->sub, c->args[1]);
 	if (!v)
 		return cli_usage(c, "no command '%s'", c->args[c->n_args - 1]);
-	snprintf(path, sizeof(path), "vps %s%s%s", c->args[0], c->n_args > 1 ? " " : "", c->n_args > 1 ? c->args[1] : "");
+	snprintf(path, sizeof(path), "vps %s%s%s", c->args[0], c->n_args > 1 ? " " : "",
+		 c->n_args > 1 ? c->args[1] : "");
 	cli_help(stdout, v, path);
 	return EXIT_OK;
 }

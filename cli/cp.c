@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 const struct cli_opt cp_opts[] = {
-	{"chown", 0, "UID:GID", "owner inside (default: as on the host when copied in by root, 0:0)"},
+	{"chown", 0, "UID:GID",
+	 "owner inside (default: as on the host when copied in by root, 0:0)"},
 	{0},
 };
 
@@ -26,7 +27,8 @@ static bool split_remote(const char *arg, char **name, const char **path)
 	return *name;
 }
 
-/* Run fn in a child with one end of a pipe; the other end is ours. Errors come back through a second pipe. */
+/* Run fn in a child with one end of a pipe; the other end is ours. Errors come back through a
+ * second pipe. */
 struct side {
 	int (*fn)(void *arg, int tar_fd, struct vps_err *err);
 	void *arg;
@@ -144,7 +146,8 @@ static int copy_out(struct remote *m, const char *dst, struct vps_err *err)
 {
 	if (str_eq(dst, "-"))
 		return isatty(STDOUT_FILENO)
-			       ? vps_err_set(err, VPS_EUSAGE, "a tar stream to a terminal? Redirect it")
+			       ? vps_err_set(err, VPS_EUSAGE,
+					     "a tar stream to a terminal? Redirect it")
 			       : remote_out(m, STDOUT_FILENO, err);
 	autofree char *copy = strdup(dst);
 	struct local l = {.dir = -1};

@@ -8,20 +8,23 @@
 #include <unistd.h>
 
 const struct cli_opt create_opts[] = {
-	{"profile", 'p', "FILE|NAME", "defaults from a profile (a plan); may be given several times"},
+	{"profile", 'p', "FILE|NAME",
+	 "defaults from a profile (a plan); may be given several times"},
 	{"id", 0, NULL, "print the id instead of the name"},
 	{0},
 };
 
 const struct cli_opt launch_opts[] = {
-	{"profile", 'p', "FILE|NAME", "defaults from a profile (a plan); may be given several times"},
+	{"profile", 'p', "FILE|NAME",
+	 "defaults from a profile (a plan); may be given several times"},
 	{"wait", 'w', NULL, "until its init says that it is ready"},
 	{"id", 0, NULL, "print the id instead of the name"},
 	{0},
 };
 
 const struct cli_opt run_opts[] = {
-	{"profile", 'p', "FILE|NAME", "defaults from a profile (a plan); may be given several times"},
+	{"profile", 'p', "FILE|NAME",
+	 "defaults from a profile (a plan); may be given several times"},
 	{"rm", 0, NULL, "delete the VPS when its command ends"},
 	{"detach", 'd', NULL, "do not attach; print the name"},
 	{"tty", 't', NULL, "give the command a terminal"},
@@ -50,8 +53,9 @@ int cli_make_spec(struct cli *c, const char *name, struct vps_spec *ret, struct 
 	if (r < 0)
 		return r;
 	if (!s.image && !vps_host_conf(c->host)->default_image)
-		return vps_err_set(err, VPS_EUSAGE,
-				   "which image? Give --image REF; 'vps image list' shows what is there");
+		return vps_err_set(
+			err, VPS_EUSAGE,
+			"which image? Give --image REF; 'vps image list' shows what is there");
 	*ret = s;
 	spec_init(&s);
 	return 0;
@@ -113,7 +117,8 @@ int verb_launch(struct cli *c)
 		vps_err_wrap(&err, r, "created '%s' but it does not start", i.spec.name);
 		return cli_fail(c, r, &err);
 	}
-	/* As it is now, where that can still be had: with --restart=no a short payload may have ended. */
+	/* As it is now, where that can still be had: with --restart=no a short payload may have
+	 * ended. */
 	struct vps_info now = {0};
 	if (vps_get(c->host, i.spec.name, &now, NULL) >= 0) {
 		vps_info_done(&i);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* exec, enter, console. The caller's own terminal and fds never go inside: a fresh pty, or pipes. */
+/* exec, enter, console. The caller's own terminal and fds never go inside: a fresh pty, or
+ * pipes. */
 #include "cli/verbs.h"
 
 #include <errno.h>
@@ -97,8 +98,9 @@ static int exec_with(struct cli *c, char *const *argv)
 	int code = cli_fail(c, r, &err);
 	/* As a shell says it: 127 not found, 126 found but not to be run. */
 	if (r == -VPS_EEXEC)
-		return strstr(err.msg, "not found") || strstr(err.msg, "No such file") ? EXIT_NOT_FOUND
-										      : EXIT_CANNOT_EXEC;
+		return strstr(err.msg, "not found") || strstr(err.msg, "No such file")
+			       ? EXIT_NOT_FOUND
+			       : EXIT_CANNOT_EXEC;
 	return code;
 }
 
@@ -112,7 +114,8 @@ int verb_exec(struct cli *c)
 /* bash where there is one, as an operator expects; both read the login profile. */
 int verb_enter(struct cli *c)
 {
-	static const char script[] = "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi";
+	static const char script[] =
+		"if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi";
 	const char *const shell[] = {"/bin/sh", "-c", script, NULL};
 	return exec_with(c, (char *const *)shell);
 }

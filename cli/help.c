@@ -43,7 +43,10 @@ static void print_verbs(FILE *out, const struct cli_verb *verbs)
 
 void cli_help(FILE *out, const struct cli_verb *v, const char *path)
 {
-	fprintf(out, "Usage: %s %s%s\n%s.\n", path, v->sub ? "COMMAND " : v->opts || v->spec_opts ? "[OPTION...] " : "",
+	fprintf(out, "Usage: %s %s%s\n%s.\n", path,
+		v->sub			  ? "COMMAND "
+		: v->opts || v->spec_opts ? "[OPTION...] "
+					  : "",
 		v->args ? v->args : "", v->summary);
 	if (v->alias)
 		fprintf(out, "Also known as: %s\n", v->alias);
@@ -86,6 +89,7 @@ int cli_usage(const struct cli *c, const char *fmt, ...)
 	fprintf(stderr, "%s: ", c->path);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nUsage: %s %s\nTry '%s --help'.\n", c->path, c->verb->args ? c->verb->args : "", c->path);
+	fprintf(stderr, "\nUsage: %s %s\nTry '%s --help'.\n", c->path,
+		c->verb->args ? c->verb->args : "", c->path);
 	return EXIT_USAGE;
 }

@@ -65,8 +65,9 @@ static int check(struct cli *c, bool fix)
 		if (!c->quiet && fix)
 			printf("%zu fixed, %zu left\n", fixed, left);
 		else if (!c->quiet)
-			printf(left ? "%zu leftover%s; 'vps host gc' removes them\n" : "no leftovers\n", left,
-			       left == 1 ? "" : "s");
+			printf(left ? "%zu leftover%s; 'vps host gc' removes them\n"
+				    : "no leftovers\n",
+			       left, left == 1 ? "" : "s");
 	}
 	vps_findings_free(f, n);
 	return left ? EXIT_STATE : EXIT_OK;
@@ -88,8 +89,8 @@ static void tell(void *arg, const char *name, int r, const struct vps_err *e)
 }
 
 typedef int all_fn(struct vps_host *h, unsigned parallel,
-		   void (*tell)(void *arg, const char *name, int r, const struct vps_err *e), void *arg,
-		   struct vps_err *err);
+		   void (*tell)(void *arg, const char *name, int r, const struct vps_err *e),
+		   void *arg, struct vps_err *err);
 
 static int all(struct cli *c, all_fn *fn)
 {

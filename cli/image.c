@@ -46,8 +46,9 @@ static int parse_format(const char *s, enum img_format *ret, struct vps_err *err
 	static const struct {
 		const char *name;
 		enum img_format f;
-	} names[] = {{"rootfs", IMG_ROOTFS}, {"docker-archive", IMG_DOCKER_ARCHIVE}, {"docker", IMG_DOCKER_ARCHIVE},
-		     {"oci", IMG_OCI_TAR},   {"oci-archive", IMG_OCI_TAR},	     {"oci-dir", IMG_OCI_DIR}};
+	} names[] = {{"rootfs", IMG_ROOTFS},	     {"docker-archive", IMG_DOCKER_ARCHIVE},
+		     {"docker", IMG_DOCKER_ARCHIVE}, {"oci", IMG_OCI_TAR},
+		     {"oci-archive", IMG_OCI_TAR},   {"oci-dir", IMG_OCI_DIR}};
 	*ret = IMG_AUTO;
 	if (!s)
 		return 0;
@@ -56,7 +57,8 @@ static int parse_format(const char *s, enum img_format *ret, struct vps_err *err
 			*ret = names[i].f;
 			return 0;
 		}
-	return vps_err_set(err, VPS_EUSAGE, "--format '%s': it is one of rootfs, docker-archive, oci", s);
+	return vps_err_set(err, VPS_EUSAGE,
+			   "--format '%s': it is one of rootfs, docker-archive, oci", s);
 }
 
 static int opts_of(struct cli *c, struct img_opts *o, struct vps_err *err)
@@ -87,7 +89,8 @@ static int print_result(struct cli *c, const struct img_info *i)
 		printf("%s\n", i->digest);
 	else
 		printf("%s  %s  %s, %zu layer%s\n", i->refs ? i->refs[0] : "(no name)", i->digest,
-		       fmt_size(i->size, size, sizeof(size)), i->n_layers, i->n_layers == 1 ? "" : "s");
+		       fmt_size(i->size, size, sizeof(size)), i->n_layers,
+		       i->n_layers == 1 ? "" : "s");
 	for (char **r = i->refused; r && *r && !c->quiet; r++) {
 		autofree char *e = str_escape(*r);
 		fprintf(stderr, "vps: note: not made from the image: %s\n", e ? e : "");
@@ -229,7 +232,8 @@ static void list_row(struct table *t, const struct img_info *i, const char *ref)
 
 static int print_list(struct cli *c, const struct img_info *list, size_t n)
 {
-	static const char *const titles[] = {"IMAGE", "DIGEST", "ARCH", "SIZE", "LAYERS", "USED", "CREATED"};
+	static const char *const titles[] = {"IMAGE",  "DIGEST", "ARCH",   "SIZE",
+					     "LAYERS", "USED",	 "CREATED"};
 	auto_done(table_freep) struct table *t = table_new(ARRAY_LEN(titles));
 	if (!t)
 		return -ENOMEM;
@@ -277,7 +281,9 @@ int verb_image_list(struct cli *c)
 	if (r >= 0)
 		r = img_list(s, &list, &n, &err);
 	if (r >= 0)
-		r = c->json ? print_list_json(c, list, n) : c->quiet ? print_names(c, list, n) : print_list(c, list, n);
+		r = c->json    ? print_list_json(c, list, n)
+		    : c->quiet ? print_names(c, list, n)
+			       : print_list(c, list, n);
 	img_list_free(list, n);
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
 }
@@ -354,8 +360,8 @@ int verb_image_gc(struct cli *c)
 	char size[16];
 	if (!c->quiet)
 		printf("%s %u images, %u layers, %u blobs, %u unfinished; %s\n",
-		       cli_flag(c, "dry-run") ? "would remove" : "removed", g.images, g.layers, g.blobs, g.temps,
-		       fmt_size(g.bytes, size, sizeof(size)));
+		       cli_flag(c, "dry-run") ? "would remove" : "removed", g.images, g.layers,
+		       g.blobs, g.temps, fmt_size(g.bytes, size, sizeof(size)));
 	return EXIT_OK;
 }
 
@@ -373,6 +379,7 @@ int verb_image_export(struct cli *c)
 	if (r >= 0)
 		r = cli_images(c, &s, &err);
 	if (r >= 0)
-		r = img_export(s, c->args[0], c->args[1], fmt == IMG_AUTO ? IMG_OCI_TAR : fmt, &o, &err);
+		r = img_export(s, c->args[0], c->args[1], fmt == IMG_AUTO ? IMG_OCI_TAR : fmt, &o,
+			       &err);
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
 }

@@ -11,7 +11,8 @@ const struct cli_opt image_import_opts[] = {
 };
 
 const struct cli_opt image_pull_opts[] = {
-	{"user", 'u', "USER[:PASSWORD]", "credentials; the password may come from $VPS_REGISTRY_PASSWORD"},
+	{"user", 'u', "USER[:PASSWORD]",
+	 "credentials; the password may come from $VPS_REGISTRY_PASSWORD"},
 	{"auth-file", 0, "FILE", "credentials as docker login leaves them"},
 	{"ca-file", 0, "FILE", "trust this certificate authority too"},
 	{"plain-http", 0, NULL, "no TLS; only to loopback unless given twice"},
@@ -38,7 +39,8 @@ const struct cli_opt image_export_opts[] = {
 };
 
 const struct cli_opt image_remove_opts[] = {
-	{"force", 'f', NULL, "also when a VPS uses it (its layers stay until then); no error when not there"},
+	{"force", 'f', NULL,
+	 "also when a VPS uses it (its layers stay until then); no error when not there"},
 	{0},
 };
 

@@ -59,8 +59,8 @@ int verb_inspect(struct cli *c)
 	return r < 0 ? cli_fail(c, r, &err) : cli_print_json(&sb);
 }
 
-/* "VPS 101 web1 running ready oom=0 restarts=0": words by position, then key=value. A VPS that is not there
- * says so, with exit code 14, as vzctl's status does. */
+/* "VPS 101 web1 running ready oom=0 restarts=0": words by position, then key=value. A VPS that is
+ * not there says so, with exit code 14, as vzctl's status does. */
 static int status_one(struct cli *c, const char *name)
 {
 	struct vps_err err = {0};
@@ -81,7 +81,8 @@ static int status_one(struct cli *c, const char *name)
 		return cli_print_json(&sb);
 	}
 	printf("VPS %u %s %s%s oom=%lu restarts=%u", i.spec.id, i.spec.name ? i.spec.name : "-",
-	       vps_status_name(i.status), i.status == VPS_RUNNING ? i.ready ? " ready" : " booting" : "",
+	       vps_status_name(i.status),
+	       i.status == VPS_RUNNING ? i.ready ? " ready" : " booting" : "",
 	       (unsigned long)i.oom_kills, i.restarts);
 	if (i.exit_code >= 0)
 		printf(" exit=%d", i.exit_code);

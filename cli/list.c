@@ -60,10 +60,19 @@ static uint64_t uptime_of(const struct vps_info *i)
 
 static void c_id(const struct vps_info *i, struct strbuf *sb) { sb_addf(sb, "%u", i->spec.id); }
 static uint64_t n_id(const struct vps_info *i) { return i->spec.id; }
-static void c_name(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, i->spec.name ? i->spec.name : "-"); }
+static void c_name(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_add(sb, i->spec.name ? i->spec.name : "-");
+}
 static void c_uuid(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, i->spec.uuid); }
-static void c_status(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, vps_status_name(i->status)); }
-static void c_image(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, i->spec.image ? i->spec.image : "-"); }
+static void c_status(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_add(sb, vps_status_name(i->status));
+}
+static void c_image(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_add(sb, i->spec.image ? i->spec.image : "-");
+}
 static void c_host(const struct vps_info *i, struct strbuf *sb)
 {
 	sb_add(sb, i->spec.hostname ? i->spec.hostname : i->spec.name ? i->spec.name : "-");
@@ -86,7 +95,10 @@ static void c_uptime(const struct vps_info *i, struct strbuf *sb)
 	if (is_up(i) && i->started)
 		sb_add(sb, fmt_duration(uptime_of(i), buf, sizeof(buf)));
 }
-static void c_created(const struct vps_info *i, struct strbuf *sb) { put_time(sb, i->spec.created); }
+static void c_created(const struct vps_info *i, struct strbuf *sb)
+{
+	put_time(sb, i->spec.created);
+}
 static uint64_t n_created(const struct vps_info *i) { return i->spec.created; }
 static void c_started(const struct vps_info *i, struct strbuf *sb) { put_time(sb, i->started); }
 static void c_pid(const struct vps_info *i, struct strbuf *sb)
@@ -100,17 +112,32 @@ static void c_exit(const struct vps_info *i, struct strbuf *sb)
 	if (i->exit_code >= 0)
 		sb_addf(sb, "%d", i->exit_code);
 }
-static void c_restarts(const struct vps_info *i, struct strbuf *sb) { sb_addf(sb, "%u", i->restarts); }
+static void c_restarts(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_addf(sb, "%u", i->restarts);
+}
 static uint64_t n_restarts(const struct vps_info *i) { return i->restarts; }
-static void c_autostart(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, i->spec.autostart ? "yes" : "no"); }
-static void c_boot(const struct vps_info *i, struct strbuf *sb) { sb_addf(sb, "%d", i->spec.boot_order); }
+static void c_autostart(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_add(sb, i->spec.autostart ? "yes" : "no");
+}
+static void c_boot(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_addf(sb, "%d", i->spec.boot_order);
+}
 static void c_isolation(const struct vps_info *i, struct strbuf *sb)
 {
 	sb_add(sb, i->spec.isolation == ISOLATION_VM ? "vm" : "container");
 }
 static void c_labels(const struct vps_info *i, struct strbuf *sb) { put_strv(sb, i->spec.labels); }
-static void c_net(const struct vps_info *i, struct strbuf *sb) { sb_add(sb, i->spec.net ? i->spec.net : "routed"); }
-static void c_oom(const struct vps_info *i, struct strbuf *sb) { sb_addf(sb, "%lu", (unsigned long)i->oom_kills); }
+static void c_net(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_add(sb, i->spec.net ? i->spec.net : "routed");
+}
+static void c_oom(const struct vps_info *i, struct strbuf *sb)
+{
+	sb_addf(sb, "%lu", (unsigned long)i->oom_kills);
+}
 
 static const struct column columns[] = {
 	{"id", "ID", "number", true, c_id, n_id},
@@ -157,7 +184,8 @@ static bool label_matches(const struct vps_info *i, const char *want)
 	bool with_value = strchr(want, '=');
 	for (char **l = i->spec.labels; l && *l; l++) {
 		size_t key = strcspn(*l, "=");
-		if (with_value ? fnmatch(want, *l, 0) == 0 : strlen(want) == key && memcmp(*l, want, key) == 0)
+		if (with_value ? fnmatch(want, *l, 0) == 0
+			       : strlen(want) == key && memcmp(*l, want, key) == 0)
 			return true;
 	}
 	return false;
@@ -210,7 +238,8 @@ static int keep(const struct cli *c, const struct vps_info *i, struct vps_err *e
 
 static int compare(const void *a, const void *b, void *arg)
 {
-	const struct vps_info *x = *(const struct vps_info *const *)a, *y = *(const struct vps_info *const *)b;
+	const struct vps_info *x = *(const struct vps_info *const *)a,
+			      *y = *(const struct vps_info *const *)b;
 	const struct column *col = arg;
 	if (col->number) {
 		uint64_t n = col->number(x), m = col->number(y);
@@ -222,7 +251,8 @@ static int compare(const void *a, const void *b, void *arg)
 	return strcmp(s.s ? s.s : "", t.s ? t.s : "");
 }
 
-static int sort_rows(const struct cli *c, const struct vps_info **rows, size_t n, struct vps_err *err)
+static int sort_rows(const struct cli *c, const struct vps_info **rows, size_t n,
+		     struct vps_err *err)
 {
 	const char *key = cli_value(c, "sort");
 	if (!key)
@@ -240,7 +270,8 @@ static int sort_rows(const struct cli *c, const struct vps_info **rows, size_t n
 	return 0;
 }
 
-static int print_table(const struct cli *c, const struct vps_info **rows, size_t n, struct vps_err *err)
+static int print_table(const struct cli *c, const struct vps_info **rows, size_t n,
+		       struct vps_err *err)
 {
 	const char *want = cli_value(c, "output");
 	if (!want)

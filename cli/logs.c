@@ -75,7 +75,8 @@ static int read_to_end(struct follower *f, bool rest)
 static bool rotated(const struct follower *f)
 {
 	struct stat a, b;
-	return stat(f->path, &b) == 0 && (fstat(f->fd, &a) < 0 || a.st_ino != b.st_ino || a.st_dev != b.st_dev);
+	return stat(f->path, &b) == 0 &&
+	       (fstat(f->fd, &a) < 0 || a.st_ino != b.st_ino || a.st_dev != b.st_dev);
 }
 
 /* Go on in the file that has the name now. False: that is the one already, or there is none. */
@@ -257,12 +258,14 @@ static void print_event(const struct json *e)
 	char when[40] = "-";
 	if (localtime_r(&secs, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
-	printf("%s.%03u  %-5lld ", when, (unsigned)(ms % 1000), (long long)json_int(json_get(e, "id"), 0));
+	printf("%s.%03u  %-5lld ", when, (unsigned)(ms % 1000),
+	       (long long)json_int(json_get(e, "id"), 0));
 	autofree char *name = str_escape(json_str(json_get(e, "name"), "-"));
 	printf("%-16s %-10s", name ? name : "", json_str(json_get(e, "event"), "?"));
 	for (size_t i = 0; i < json_len(e); i++) {
 		const char *key = json_key(e, i);
-		if (str_eq(key, "time") || str_eq(key, "id") || str_eq(key, "name") || str_eq(key, "event"))
+		if (str_eq(key, "time") || str_eq(key, "id") || str_eq(key, "name") ||
+		    str_eq(key, "event"))
 			continue;
 		auto_strbuf sb = STRBUF_INIT;
 		struct json_out o = JSON_OUT(&sb, false);
@@ -312,7 +315,9 @@ int verb_events(struct cli *c)
 	bool go_on = cli_flag(c, "follow");
 	int fd = open(path, O_RDONLY | O_CLOEXEC | (go_on ? O_CREAT : 0), 0600);
 	if (fd < 0)
-		return errno == ENOENT ? EXIT_OK : cli_fail(c, vps_err_sys(&err, -errno, "open '%s'", path), &err);
+		return errno == ENOENT
+			       ? EXIT_OK
+			       : cli_fail(c, vps_err_sys(&err, -errno, "open '%s'", path), &err);
 	struct follower f = {.path = path, .fd = fd, .take = take_event, .arg = &filter};
 	r = go_on ? follow(&f) : read_to_end(&f, true);
 	close(f.fd);

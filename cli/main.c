@@ -20,8 +20,8 @@ const struct cli_opt cli_globals[] = {
 
 volatile int cli_interrupted;
 
-/* The first signal asks running work to unwind; a second one ends us at once. Without SA_RESTART, so that
- * waits end. */
+/* The first signal asks running work to unwind; a second one ends us at once. Without SA_RESTART,
+ * so that waits end. */
 static void on_signal(int sig)
 {
 	cli_interrupted = sig;
@@ -77,14 +77,17 @@ static int no_verb(const struct cli_verb *verbs, const char *prefix, const char 
 	return EXIT_USAGE;
 }
 
-/* Global options in front of the verb. Returns the index of the verb, or -1 after printing an error. */
+/* Global options in front of the verb. Returns the index of the verb, or -1 after printing an
+ * error. */
 static int leading_options(struct cli *c, int argc, char **argv)
 {
 	static const struct cli_verb top = {.name = "vps"};
 	c->verb = &top;
 	int i = 1;
-	while (i < argc && argv[i][0] == '-' && !str_eq(argv[i], "--version") && !str_eq(argv[i], "-V")) {
-		bool pair = (str_eq(argv[i], "--root") || str_eq(argv[i], "--run") || str_eq(argv[i], "--config")) &&
+	while (i < argc && argv[i][0] == '-' && !str_eq(argv[i], "--version") &&
+	       !str_eq(argv[i], "-V")) {
+		bool pair = (str_eq(argv[i], "--root") || str_eq(argv[i], "--run") ||
+			     str_eq(argv[i], "--config")) &&
 			    i + 1 < argc;
 		struct vps_err err = {0};
 		int r = cli_parse(c, pair ? 2 : 1, argv + i, &err);
@@ -102,7 +105,8 @@ static int check_args(struct cli *c)
 {
 	const struct cli_verb *v = c->verb;
 	if (c->n_args < v->min_args)
-		return cli_usage(c, "%s", c->n_args ? "an argument is missing" : "it wants an argument");
+		return cli_usage(c, "%s",
+				 c->n_args ? "an argument is missing" : "it wants an argument");
 	if (v->max_args >= 0 && c->n_args > v->max_args) {
 		autofree char *bad = str_escape(c->args[v->max_args]);
 		return cli_usage(c, "unexpected argument '%s'", bad ? bad : "");
@@ -163,12 +167,14 @@ static int dispatch(struct cli *c, int argc, char **argv)
 			return no_verb(c->verb->sub, c->path, argv[i]);
 		i++;
 		c->verb = sub;
-		snprintf(c->path + strlen(c->path), sizeof(c->path) - strlen(c->path), " %s", sub->name);
+		snprintf(c->path + strlen(c->path), sizeof(c->path) - strlen(c->path), " %s",
+			 sub->name);
 	}
 	return run_verb(c, argc - i, argv + i);
 }
 
-/* A closed fd 0, 1 or 2 would be a file of ours soon, and what a tenant says would be written to that. */
+/* A closed fd 0, 1 or 2 would be a file of ours soon, and what a tenant says would be written to
+ * that. */
 static bool have_stdio(void)
 {
 	int fd;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The one parser: --opt value, --opt=value, -o value, -ovalue, joined flags, "--". Options and arguments
- * may mix, up to the point where a verb says that the rest is somebody else's command line. */
+/* The one parser: --opt value, --opt=value, -o value, -ovalue, joined flags, "--". Options and
+ * arguments may mix, up to the point where a verb says that the rest is somebody else's command
+ * line. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -12,7 +13,8 @@ struct opt_match {
 	bool negated; /* --no-X of a flag of the definition */
 };
 
-static bool find_in(const struct cli_opt *opts, const char *name, size_t len, char letter, struct opt_match *m)
+static bool find_in(const struct cli_opt *opts, const char *name, size_t len, char letter,
+		    struct opt_match *m)
 {
 	for (; opts && opts->name; opts++) {
 		bool hit = letter ? opts->letter == letter
@@ -35,7 +37,8 @@ static bool find_spec(const char *name, size_t len, struct opt_match *m)
 	bool no = len > 3 && memcmp(name, "no-", 3) == 0;
 	for (const struct spec_option *o = spec_options(); o->name; o++) {
 		if (same(o->name, name, len) || same(o->alias, name, len)) {
-			*m = (struct opt_match){.name = o->name, .takes_value = o->arg, .spec = true};
+			*m = (struct opt_match){
+				.name = o->name, .takes_value = o->arg, .spec = true};
 			return true;
 		}
 		if (no && !o->arg && same(o->name, name + 3, len - 3)) {
@@ -46,9 +49,11 @@ static bool find_spec(const char *name, size_t len, struct opt_match *m)
 	return false;
 }
 
-static bool find_opt(const struct cli *c, const char *name, size_t len, char letter, struct opt_match *m)
+static bool find_opt(const struct cli *c, const char *name, size_t len, char letter,
+		     struct opt_match *m)
 {
-	if (find_in(c->verb->opts, name, len, letter, m) || find_in(cli_globals, name, len, letter, m))
+	if (find_in(c->verb->opts, name, len, letter, m) ||
+	    find_in(cli_globals, name, len, letter, m))
 		return true;
 	return !letter && c->verb->spec_opts && find_spec(name, len, m);
 }
@@ -114,7 +119,8 @@ static int give(struct cli *c, const struct opt_match *m, const char *value)
 		return r;
 	if (!value && m->spec)
 		value = m->negated ? "no" : "yes";
-	c->given[c->n_given++] = (struct cli_given){.name = m->name, .value = value, .spec = m->spec};
+	c->given[c->n_given++] =
+		(struct cli_given){.name = m->name, .value = value, .spec = m->spec};
 	return 0;
 }
 
@@ -123,7 +129,8 @@ static int unknown(struct cli *c, const char *arg, size_t len, struct vps_err *e
 	autofree char *name = strndup(arg, len);
 	const char *near = name ? cli_nearest(name, name_at, c) : NULL;
 	if (near)
-		return vps_err_set(err, VPS_EUSAGE, "unknown option '--%s'; did you mean '--%s'?", name, near);
+		return vps_err_set(err, VPS_EUSAGE, "unknown option '--%s'; did you mean '--%s'?",
+				   name, near);
 	return vps_err_set(err, VPS_EUSAGE, "unknown option '--%s'", name ? name : "");
 }
 
@@ -188,7 +195,8 @@ int cli_parse(struct cli *c, int argc, char **argv, struct vps_err *err)
 	for (int i = 0; i < argc; i++) {
 		const char *a = argv[i];
 		int r = 0;
-		if (c->verb->stop_after && c->n_args == c->verb->stop_after && (a[0] != '-' || !a[1])) {
+		if (c->verb->stop_after && c->n_args == c->verb->stop_after &&
+		    (a[0] != '-' || !a[1])) {
 			c->command = argv + i;
 			break;
 		}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Bars on a terminal for long work; nothing in a pipe. One line a part, redrawn at most ten times a second. */
+/* Bars on a terminal for long work; nothing in a pipe. One line a part, redrawn at most ten times
+ * a second. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -49,8 +50,11 @@ static void draw_bar(const struct bar *b, unsigned cols)
 	char tail[96];
 	if (b->total) {
 		fmt_size(b->total, total, sizeof(total));
-		uint64_t pct = b->done >= b->total ? 100 : (uint64_t)((double)b->done * 100 / (double)b->total);
-		snprintf(tail, sizeof(tail), "%3u%%  %s/%s  %s/s", (unsigned)pct, done, total, rate);
+		uint64_t pct = b->done >= b->total
+				       ? 100
+				       : (uint64_t)((double)b->done * 100 / (double)b->total);
+		snprintf(tail, sizeof(tail), "%3u%%  %s/%s  %s/s", (unsigned)pct, done, total,
+			 rate);
 	} else {
 		snprintf(tail, sizeof(tail), "%s  %s/s", done, rate);
 	}
@@ -58,7 +62,8 @@ static void draw_bar(const struct bar *b, unsigned cols)
 	fprintf(stderr, "\r\033[K%-24.24s ", b->what);
 	if (room >= 10 && b->total) {
 		int width = room > 40 ? 40 : room;
-		int full = b->done >= b->total ? width : (int)((double)b->done / (double)b->total * width);
+		int full = b->done >= b->total ? width
+					       : (int)((double)b->done / (double)b->total * width);
 		fputc('[', stderr);
 		for (int i = 0; i < width; i++)
 			fputc(i < full ? '#' : i == full ? '>' : ' ', stderr);

@@ -30,7 +30,8 @@ const struct cli_opt restart_opts[] = {
 
 static int start_opts_of(struct cli *c, struct vps_start_opts *so, struct vps_err *err)
 {
-	*so = (struct vps_start_opts){.wait = cli_flag(c, "wait"), .hold_for_attach = cli_flag(c, "attach")};
+	*so = (struct vps_start_opts){.wait = cli_flag(c, "wait"),
+				      .hold_for_attach = cli_flag(c, "attach")};
 	return cli_timeout(c, 0, &so->timeout_ms, err);
 }
 

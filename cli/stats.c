@@ -99,7 +99,8 @@ static int check_names(struct cli *c, struct vps_err *err)
 		if (r < 0)
 			return r;
 		if (i.status != VPS_RUNNING && i.status != VPS_PAUSED)
-			return vps_err_set(err, VPS_ESTATE, "'%s' is %s", *a, vps_status_name(i.status));
+			return vps_err_set(err, VPS_ESTATE, "'%s' is %s", *a,
+					   vps_status_name(i.status));
 	}
 	return r;
 }
@@ -133,7 +134,8 @@ static uint64_t rate(uint64_t now, uint64_t then, uint64_t ns)
 static void cell_size(struct table *t, size_t col, uint64_t v, const char *suffix)
 {
 	char buf[16], text[24];
-	snprintf(text, sizeof(text), "%s%s", cli_size(v, buf, sizeof(buf)), v < UNKNOWN ? suffix : "");
+	snprintf(text, sizeof(text), "%s%s", cli_size(v, buf, sizeof(buf)),
+		 v < UNKNOWN ? suffix : "");
 	table_cell(t, col, text);
 }
 
@@ -158,10 +160,16 @@ static void stats_row(struct table *t, const struct sample *x, const struct samp
 	snprintf(buf, sizeof(buf), "%lu", (unsigned long)x->s.pids_current);
 	table_cell(t, col++, x->s.pids_current == UNKNOWN ? NULL : buf);
 	cell_size(t, col++, x->s.disk_used, "");
-	cell_size(t, col++, was ? rate(x->s.io_rbytes, was->s.io_rbytes, ns) : x->s.io_rbytes, was ? "/s" : "");
-	cell_size(t, col++, was ? rate(x->s.io_wbytes, was->s.io_wbytes, ns) : x->s.io_wbytes, was ? "/s" : "");
-	cell_size(t, col++, was ? rate(x->s.net_rx_bytes, was->s.net_rx_bytes, ns) : x->s.net_rx_bytes, was ? "/s" : "");
-	cell_size(t, col++, was ? rate(x->s.net_tx_bytes, was->s.net_tx_bytes, ns) : x->s.net_tx_bytes, was ? "/s" : "");
+	cell_size(t, col++, was ? rate(x->s.io_rbytes, was->s.io_rbytes, ns) : x->s.io_rbytes,
+		  was ? "/s" : "");
+	cell_size(t, col++, was ? rate(x->s.io_wbytes, was->s.io_wbytes, ns) : x->s.io_wbytes,
+		  was ? "/s" : "");
+	cell_size(t, col++,
+		  was ? rate(x->s.net_rx_bytes, was->s.net_rx_bytes, ns) : x->s.net_rx_bytes,
+		  was ? "/s" : "");
+	cell_size(t, col++,
+		  was ? rate(x->s.net_tx_bytes, was->s.net_tx_bytes, ns) : x->s.net_tx_bytes,
+		  was ? "/s" : "");
 	cell_percent(t, col++, x->s.psi_cpu10);
 	cell_percent(t, col++, x->s.psi_memory10);
 	cell_percent(t, col++, x->s.psi_io10);
@@ -170,8 +178,9 @@ static void stats_row(struct table *t, const struct sample *x, const struct samp
 
 static int print_stats(const struct samples *now, const struct samples *was, bool head)
 {
-	static const char *const titles[] = {"ID",    "NAME",  "CPU%",	 "MEMORY", "LIMIT",  "PIDS",   "DISK",
-					     "READ", "WRITTEN", "NET-IN", "NET-OUT", "P-CPU%", "P-MEM%", "P-IO%"};
+	static const char *const titles[] = {"ID",	"NAME",	  "CPU%",   "MEMORY",  "LIMIT",
+					     "PIDS",	"DISK",	  "READ",   "WRITTEN", "NET-IN",
+					     "NET-OUT", "P-CPU%", "P-MEM%", "P-IO%"};
 	auto_done(table_freep) struct table *t = table_new(ARRAY_LEN(titles));
 	if (!t)
 		return -ENOMEM;
@@ -267,7 +276,8 @@ static int stats_loop(struct cli *c, uint64_t interval, struct vps_err *err)
 		auto_done(samples_done) struct samples now = {0};
 		int r = take_samples(c, &now, err);
 		if (r >= 0)
-			r = c->json ? print_stats_json(&now) : print_stats(&now, first ? NULL : &was, head);
+			r = c->json ? print_stats_json(&now)
+				    : print_stats(&now, first ? NULL : &was, head);
 		if (r < 0)
 			return r;
 		fflush(stdout);
@@ -315,7 +325,8 @@ static int print_procs(struct cli *c, const char *name, struct vps_err *err)
 	auto_strbuf sb = STRBUF_INIT;
 	struct json_out o = JSON_OUT(&sb, true);
 	auto_done(table_freep) struct table *t = table_new(7);
-	static const char *const titles[] = {"PID", "HOSTPID", "UID", "S", "RSS", "TIME", "COMMAND"};
+	static const char *const titles[] = {"PID", "HOSTPID", "UID",	 "S",
+					     "RSS", "TIME",    "COMMAND"};
 	for (size_t i = 0; t && i < 7; i++)
 		table_head(t, i, titles[i], i != 3 && i != 6);
 	jo_array(&o, NULL);
@@ -388,7 +399,8 @@ int verb_top(struct cli *c)
 	if (r >= 0)
 		r = check_names(c, &err);
 	auto_done(samples_done) struct samples was = {0};
-	bool screen = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !cli_flag(c, "once") && !c->json;
+	bool screen =
+		isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !cli_flag(c, "once") && !c->json;
 	if (!screen) {
 		if (r >= 0)
 			r = top_once(c, &was, &err);

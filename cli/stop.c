@@ -45,7 +45,8 @@ const struct cli_opt wait_opts[] = {
 
 static int stop_one(struct cli *c, const char *name, struct vps_err *err)
 {
-	struct vps_stop_opts o = {.kill = cli_flag(c, "kill") || cli_flag(c, "fast") || cli_flag(c, "force")};
+	struct vps_stop_opts o = {.kill = cli_flag(c, "kill") || cli_flag(c, "fast") ||
+					  cli_flag(c, "force")};
 	int r = cli_timeout(c, -1, &o.timeout_ms, err);
 	return r < 0 ? r : vps_stop(c->host, name, &o, err);
 }
@@ -102,7 +103,8 @@ static int delete_one(struct cli *c, const char *name, struct vps_err *err)
 	return r;
 }
 
-static int many(struct cli *c, unsigned mask, int (*fn)(struct cli *, const char *, struct vps_err *))
+static int many(struct cli *c, unsigned mask,
+		int (*fn)(struct cli *, const char *, struct vps_err *))
 {
 	struct vps_err err = {0};
 	auto_strv names = NULL;
@@ -119,7 +121,8 @@ int verb_unpause(struct cli *c) { return many(c, 1u << VPS_PAUSED, unpause_one);
 
 int verb_delete(struct cli *c)
 {
-	return many(c, cli_flag(c, "force") ? ~0u : 1u << VPS_STOPPED | 1u << VPS_BROKEN, delete_one);
+	return many(c, cli_flag(c, "force") ? ~0u : 1u << VPS_STOPPED | 1u << VPS_BROKEN,
+		    delete_one);
 }
 
 int verb_rename(struct cli *c)
@@ -157,7 +160,8 @@ int verb_wait(struct cli *c)
 	while (want && what < ARRAY_LEN(words) && !str_eq(words[what], want))
 		what++;
 	if (what == ARRAY_LEN(words))
-		return cli_usage(c, "--for '%s': it is one of stopped, running, ready, deleted", want);
+		return cli_usage(c, "--for '%s': it is one of stopped, running, ready, deleted",
+				 want);
 	int timeout, code = 0, r = cli_timeout(c, -1, &timeout, &err);
 	if (r >= 0)
 		r = cli_host(c, &err);

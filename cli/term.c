@@ -79,8 +79,8 @@ static int next_signal(int fd)
 	return read(fd, &si, sizeof(si)) == sizeof(si) ? (int)si.ssi_signo : 0;
 }
 
-/* One direction: what was read from `from` and `to` has not taken yet. A reader that is slow stops only
- * its own direction. */
+/* One direction: what was read from `from` and `to` has not taken yet. A reader that is slow stops
+ * only its own direction. */
 struct pump {
 	int from, to; /* -1: closed */
 	size_t off, len;
@@ -182,8 +182,10 @@ static bool relay_round(struct relay *r)
 		{.fd = r->over ? -1 : r->x->pidfd, .events = POLLIN},
 	};
 	for (int i = 0; i < 3; i++) {
-		p[2 + 2 * i] = (struct pollfd){.fd = pump_wants_read(pump[i]) ? pump[i]->from : -1, .events = POLLIN};
-		p[3 + 2 * i] = (struct pollfd){.fd = pump_wants_write(pump[i]) ? pump[i]->to : -1, .events = POLLOUT};
+		p[2 + 2 * i] = (struct pollfd){.fd = pump_wants_read(pump[i]) ? pump[i]->from : -1,
+					       .events = POLLIN};
+		p[3 + 2 * i] = (struct pollfd){.fd = pump_wants_write(pump[i]) ? pump[i]->to : -1,
+					       .events = POLLOUT};
 	}
 	/* what is here already waits for a slow reader, however long */
 	bool here = pump_wants_write(&r->out) || pump_wants_write(&r->err);
@@ -196,7 +198,8 @@ static bool relay_round(struct relay *r)
 		r->over = true;
 	bool moved = false;
 	for (int i = 0; i < 3; i++) {
-		short rd = events(&p[2 + 2 * i], pump[i], false), wr = events(&p[3 + 2 * i], pump[i], true);
+		short rd = events(&p[2 + 2 * i], pump[i], false),
+		      wr = events(&p[3 + 2 * i], pump[i], true);
 		moved |= i > 0 && (rd || wr);
 		if (!step(pump[i], rd, wr))
 			continue;
@@ -205,8 +208,8 @@ static bool relay_round(struct relay *r)
 		else
 			pump[i]->from = -1, pump[i]->len = 0;
 	}
-	/* A background child may hold the pipes open for ever: after the command's end, take what is
-	 * there already and go. */
+	/* A background child may hold the pipes open for ever: after the command's end, take what
+	 * is there already and go. */
 	return r->over && !moved && !here;
 }
 
@@ -241,8 +244,9 @@ int relay_exec(struct vps_exec_handle *x, int pipes[3])
 	return vps_exec_wait(x);
 }
 
-/* Enter, Esc, '.' as in vzctl's console: looked for in what is typed, and an Esc held back until it is clear
- * what it was. out has room for n + 1. Returns true to detach; *ret_n is what to send. */
+/* Enter, Esc, '.' as in vzctl's console: looked for in what is typed, and an Esc held back until
+ * it is clear what it was. out has room for n + 1. Returns true to detach; *ret_n is what to
+ * send. */
 static bool escape_seen(int *state, const char *in, size_t n, char *out, size_t *ret_n)
 {
 	size_t k = 0;
@@ -319,7 +323,8 @@ int relay_console(struct vps_console *con, bool escape, int *ret_why)
 		console_resize(con);
 		term_raw(STDIN_FILENO);
 	}
-	bool room = true; /* the monitor takes input; else only output is read, or both would wait for each other */
+	/* the monitor takes input; else only output is read, or both would wait for each other */
+	bool room = true;
 	while (go) {
 		struct pollfd p[3] = {
 			{.fd = vps_console_fd(con), .events = room ? POLLIN : POLLIN | POLLOUT},

@@ -55,10 +55,11 @@ int verb_restart_by_monitor(struct cli *c);
 int verb_teardown_by_monitor(struct cli *c);
 int verb_lxcfs_heal(struct cli *c);
 
-extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[], stop_opts[], restart_opts[],
-	kill_opts[], all_opts[], delete_opts[], rebuild_opts[], exec_opts[], logs_opts[], cp_opts[], top_opts[],
-	stats_opts[], events_opts[], wait_opts[], console_opts[], set_opts[], status_opts[], image_import_opts[],
-	image_pull_opts[], image_bootstrap_opts[], image_export_opts[], image_remove_opts[], image_gc_opts[],
+extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[],
+	stop_opts[], restart_opts[], kill_opts[], all_opts[], delete_opts[], rebuild_opts[],
+	exec_opts[], logs_opts[], cp_opts[], top_opts[], stats_opts[], events_opts[], wait_opts[],
+	console_opts[], set_opts[], status_opts[], image_import_opts[], image_pull_opts[],
+	image_bootstrap_opts[], image_export_opts[], image_remove_opts[], image_gc_opts[],
 	image_list_opts[], host_gc_opts[], host_all_opts[];
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a command and a monitor say to each other: SOCK_SEQPACKET on <run>/<id>/ctl, one message a packet,
- * host byte order (both ends are one build on one machine; CTL_VERSION is checked). Only uid 0 of the
- * host's user namespace is answered (SO_PEERCRED). A client that does not read loses its oldest
- * console bytes (CTL_LOST tells), never anybody else's.
+ * What a command and a monitor say to each other: SOCK_SEQPACKET on <run>/<id>/ctl, one message a
+ * packet, host byte order (both ends are one build on one machine; CTL_VERSION is checked). Only
+ * uid 0 of the host's user namespace is answered (SO_PEERCRED). A client that does not read loses
+ * its oldest console bytes (CTL_LOST tells), never anybody else's.
  */
 #ifndef VPS_RUNTIME_CTL_H
 #define VPS_RUNTIME_CTL_H
@@ -22,11 +22,14 @@ enum ctl_type {
 	CTL_ATTACH = 1, /* struct ctl_attach; answer CTL_OK or CTL_ERR, then CTL_OUT … */
 	CTL_INPUT,	/* bytes; none: end of input */
 	CTL_WINSIZE,	/* struct ctl_attach (rows, cols) */
-	CTL_WATCH,	/* answer CTL_STATUS, and again at each change; CTL_EXIT; end of file when all is over */
-	CTL_STOP,	/* the operator stops it: no restart. Answer CTL_OK. Teardown is the sender's while it is
-			 * connected; when it goes without CTL_DONE, the monitor does it. In a back-off: it is
-			 * cancelled and the monitor ends at once (CTL_OK, end of file). */
-	CTL_DONE,	/* the sender has torn down: the monitor removes its files and ends (end of file) */
+	/* answer CTL_STATUS, and again at each change; CTL_EXIT; end of file when all is over */
+	CTL_WATCH,
+	/* the operator stops it: no restart. Answer CTL_OK. Teardown is the sender's while it is
+	 * connected; when it goes without CTL_DONE, the monitor does it. In a back-off: it is
+	 * cancelled and the monitor ends at once (CTL_OK, end of file). */
+	CTL_STOP,
+	/* the sender has torn down: the monitor removes its files and ends (end of file) */
+	CTL_DONE,
 	CTL_POLICY,	/* struct ctl_policy: `vps set` of a running one; CTL_OK */
 	/* monitor -> client */
 	CTL_OK = 64,
@@ -58,18 +61,20 @@ struct ctl_status {
 	uint64_t oom_kills;
 };
 
-/* Client side. run_dir: <run>/<id>. fd (CLOEXEC, blocking), or -ENOENT/-ECONNREFUSED when nobody listens. */
+/* Client side. run_dir: <run>/<id>. fd (CLOEXEC, blocking), or -ENOENT/-ECONNREFUSED when nobody
+ * listens. */
 int ctl_connect(int run_dir);
 /* 0 or -errno. Cut into CTL_DATA_MAX by the caller. Never raises SIGPIPE. */
 int ctl_send(int fd, enum ctl_type type, const void *data, size_t len);
-/* Type (>0), 0 at the end, -EPROTO for junk, -errno. buf holds CTL_DATA_MAX. timeout_ms <0: forever;
- * -ETIMEDOUT. */
+/* Type (>0), 0 at the end, -EPROTO for junk, -errno. buf holds CTL_DATA_MAX. timeout_ms <0:
+ * forever; -ETIMEDOUT. */
 int ctl_recv(int fd, void *buf, size_t *ret_len, int timeout_ms);
 /* Send and wait for CTL_OK (0) or CTL_ERR (its code, in err too); other messages are skipped. */
-int ctl_ask(int fd, enum ctl_type type, const void *data, size_t len, int timeout_ms, struct vps_err *err);
+int ctl_ask(int fd, enum ctl_type type, const void *data, size_t len, int timeout_ms,
+	    struct vps_err *err);
 
-/* For stop: CTL_STOP on a fresh connection. The fd to hold until CTL_DONE is sent, or -errno; -ECONNREFUSED or
- * -ENOENT without a monitor. */
+/* For stop: CTL_STOP on a fresh connection. The fd to hold until CTL_DONE is sent, or -errno;
+ * -ECONNREFUSED or -ENOENT without a monitor. */
 int ctl_stop_begin(int run_dir, struct vps_err *err);
 /* Wait for CTL_EXIT on that fd: 0 and the code; -ETIMEDOUT; 0 with -1 when the monitor vanished. */
 int ctl_stop_wait(int fd, int timeout_ms, int *ret_exit);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One small interface, two walls: container now, microVM later. runtime/lifecycle prepares everything
- * first and hands the driver one struct vps_run of plain data and fds. launch always ends gated: init is
- * there but has not run a single instruction of the payload. state.json is written; release opens the gate.
- * Unwinding is lifecycle's alone, in reverse order.
+ * One small interface, two walls: container now, microVM later. runtime/lifecycle prepares
+ * everything first and hands the driver one struct vps_run of plain data and fds. launch always
+ * ends gated: init is there but has not run a single instruction of the payload. state.json is
+ * written; release opens the gate. Unwinding is lifecycle's alone, in reverse order.
  */
 #ifndef VPS_RUNTIME_DRIVER_H
 #define VPS_RUNTIME_DRIVER_H
@@ -64,33 +64,38 @@ struct vps_driver {
 	/* Called in the process that will become the monitor: it stays init's parent. */
 	int (*launch)(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 	int (*release)(struct vps_launched *l, struct vps_err *err);
-	/* Join a running VPS. init: its identity, verified. conf, instance_dir: for the seccomp profile and its cache;
-	 * NULL, -1: no cache, and a stored profile cannot be read. Of ret, pidfd is the command's; its status comes by
-	 * status_fd, written by pid, a child of the caller that reaps the command whatever the caller does. */
-	int (*exec)(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir, struct cg *cg,
-		    const struct proc_ident *init, const struct vps_exec *x, struct vps_exec_handle *ret,
-		    struct vps_err *err);
-	/* O_PATH of the root of a running VPS (through its mount namespace), for usage and views. */
+	/* Join a running VPS. init: its identity, verified. conf, instance_dir: for the seccomp
+	 * profile and its cache; NULL, -1: no cache, and a stored profile cannot be read. Of ret,
+	 * pidfd is the command's; its status comes by status_fd, written by pid, a child of the
+	 * caller that reaps the command whatever the caller does. */
+	int (*exec)(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir,
+		    struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
+		    struct vps_exec_handle *ret, struct vps_err *err);
+	/* O_PATH of the root of a running VPS (through its mount namespace), for usage and
+	 * views. */
 	int (*open_root)(const struct proc_ident *init, struct vps_err *err);
-	/* Run fn in a forked child inside the running VPS's mount, user and pid namespaces (as its root, no host
-	 * privileges left); fn's int is the result. For cp. */
+	/* Run fn in a forked child inside the running VPS's mount, user and pid namespaces (as its
+	 * root, no host privileges left); fn's int is the result. For cp. */
 	int (*inside)(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init,
 		      int (*fn)(void *arg, struct vps_err *err), void *arg, struct vps_err *err);
-	/* The same for a stopped one: its root mounted in a private mount namespace, in its user namespace. */
-	int (*inside_stopped)(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err), void *arg,
-			      struct vps_err *err);
+	/* The same for a stopped one: its root mounted in a private mount namespace, in its user
+	 * namespace. */
+	int (*inside_stopped)(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err),
+			      void *arg, struct vps_err *err);
 };
 
 extern const struct vps_driver container_driver;
 
-/* A file for the guest: made below its root by inroot as the VPS's root user, never following links out. */
+/* A file for the guest: made below its root by inroot as the VPS's root user, never following
+ * links out. */
 struct guest_file {
 	char *path;
 	char *data;
 	size_t len;
 	mode_t mode;
 	bool only_missing; /* keep what is there */
-	bool only_ours;	   /* keep a file that does not begin with GUEST_MARK: the tenant took it over */
+	/* keep a file that does not begin with GUEST_MARK: the tenant took it over */
+	bool only_ours;
 	bool append_line;  /* add the line unless present */
 	bool optional;	   /* what the tenant made of the place is no reason not to start */
 	char *link_to;	   /* make a symbolic link instead */

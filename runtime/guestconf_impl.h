@@ -26,7 +26,8 @@ struct guest_plan {
 };
 
 /* Adds a file and returns it for its flags; takes sb (reset). NULL when out of memory. */
-struct guest_file *guest_add(struct guest_plan *p, const char *path, struct strbuf *sb, mode_t mode);
+struct guest_file *guest_add(struct guest_plan *p, const char *path, struct strbuf *sb,
+			     mode_t mode);
 struct guest_file *guest_add_link(struct guest_plan *p, const char *path, const char *to);
 
 /* guestconf_net.c */

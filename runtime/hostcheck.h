@@ -19,8 +19,8 @@ struct check {
 
 enum check_kind { CHECK_NOTE, CHECK_LEFTOVER, CHECK_FIXED };
 /* help may be NULL. */
-void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help, const char *fmt, ...)
-	PRINTF_LIKE(5, 6);
+void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help,
+	       const char *fmt, ...) PRINTF_LIKE(5, 6);
 /* Notes and advice. */
 void check_facts(struct check *c);
 

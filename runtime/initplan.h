@@ -12,7 +12,8 @@
 
 struct init_plan {
 	char **argv; /* empty: vps-init alone, which only reaps */
-	char **env;  /* complete: PATH, TERM, container, container_uuid, the image's, the definition's */
+	/* complete: PATH, TERM, container, container_uuid, the image's, the definition's */
+	char **env;
 	char *user, *cwd;
 	bool under_init, system; /* as in struct vps_run */
 	/* What fits this init, where the definition (which `set` changes live) says nothing. */
@@ -25,7 +26,8 @@ int init_plan_make(const struct vps_spec *s, const struct img_info *image,
 
 /* Name servers for the inside: the definition's, else vps.conf's, else those of the host's
  * resolv.conf that can be reached from elsewhere. strv each, may be NULL. */
-int init_plan_dns(const struct vps_spec *s, char *const *conf_dns, char ***ret_dns, char ***ret_search);
+int init_plan_dns(const struct vps_spec *s, char *const *conf_dns, char ***ret_dns,
+		  char ***ret_search);
 /* The pure half, for tests: nameserver and search lines of a resolv.conf(5), loopback left out. */
 int init_plan_parse_resolv(const char *text, char ***dns, char ***search);
 

@@ -63,13 +63,14 @@ int profile_parse(struct vps_spec *s, const char *text, const char *name, struct
 
 /* ---- store.c, claim.c ------------------------------------------------------ */
 
-/* Id of a name, number or uuid prefix. -VPS_ENOVPS; -VPS_EUSAGE for a prefix of several. No lock: the answer may be old when it is used,
- * vps_lock looks again. */
+/* Id of a name, number or uuid prefix. -VPS_ENOVPS; -VPS_EUSAGE for a prefix of several. No lock:
+ * the answer may be old when it is used, vps_lock looks again. */
 int store_find(struct vps_host *h, const char *who, unsigned *ret, struct vps_err *err);
 /* Ids with a directory, ascending; also unfinished and deleted ones. The caller frees. */
 int store_ids(struct vps_host *h, unsigned **ret, size_t *ret_n, struct vps_err *err);
 int store_dir(struct vps_host *h, unsigned id);	    /* directory fd of instances/<id>, or -errno */
-int store_run_dir(struct vps_host *h, unsigned id); /* of <run>/<id>, or -errno (-ENOENT: never started) */
+/* of <run>/<id>, or -errno (-ENOENT: never started) */
+int store_run_dir(struct vps_host *h, unsigned id);
 int store_make_run_dir(struct vps_host *h, unsigned id);
 /* -ENOENT: no finished definition there; -VPS_ECONF: unreadable. */
 int store_read_spec(int instance_dir, struct vps_spec *ret, struct vps_err *err);
@@ -86,25 +87,28 @@ struct vps_locked {
 };
 /* Find, lock (verb is told to whoever waits too long), read the definition, clean up what a killed
  * command left (reconcile). ret is ready for locked_done. -VPS_ENOVPS, -VPS_ELOCKED, -VPS_ECONF. */
-int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_locked *ret, struct vps_err *err);
+int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_locked *ret,
+	     struct vps_err *err);
 void locked_done(struct vps_locked *l);
 #define VPS_LOCKED_INIT { .lock = -1, .dir = -1 }
 #define auto_locked auto_done(locked_done) struct vps_locked
 
-/* The lock alone: its fd; -VPS_ELOCKED with who holds it, -VPS_ENOVPS when the directory is gone. */
+/* The lock alone: its fd; -VPS_ELOCKED with who holds it, -VPS_ENOVPS when the directory is
+ * gone. */
 int store_lock_dir(struct vps_host *h, int dir, const char *who, const char *verb, int timeout_ms,
 		   struct vps_err *err);
 
 #define STORE_LOCK "store.lock" /* in root: ids and names are claimed under it */
 /* Claim an id (want 0: the next free one): directory and lock. l->dir, l->lock, l->id are set. */
-int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_locked *l, struct vps_err *err);
+int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_locked *l,
+	     struct vps_err *err);
 /* Atomically take a name for id; a stale claim is taken over. -VPS_EEXISTS. */
 int claim_name(struct vps_host *h, unsigned id, const char *name, struct vps_err *err);
 void release_name(struct vps_host *h, unsigned id, const char *name);
 /* Undo an unfinished create or delete of a locked id: everything, the directory last. */
 int store_scrap(struct vps_locked *l, struct vps_err *err);
-/* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody does. 1: there was
- * something to remove. */
+/* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody
+ * does. 1: there was something to remove. */
 int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err);
 /* First host uid of id, and whether the range fits. */
 int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_err *err);
@@ -121,11 +125,14 @@ struct run_state {
 	uint64_t started;	/* seconds since 1970 */
 	char name[SPEC_NAME_MAX + 1];
 };
-/* 0; -ENOENT when there is none; a state of another boot counts as none (and is removed by reconcile). */
+/* 0; -ENOENT when there is none; a state of another boot counts as none (and is removed by
+ * reconcile). */
 int run_state_read(int run_dir, struct run_state *ret);
 int run_state_write(int run_dir, const struct run_state *s, struct vps_err *err);
-/* Identity of init of a running (or paused) VPS; -VPS_ESTATE when it does not run. No lock needed. */
-int run_init(struct vps_host *h, unsigned id, const char *who, struct run_state *ret, struct vps_err *err);
+/* Identity of init of a running (or paused) VPS; -VPS_ESTATE when it does not run. No lock
+ * needed. */
+int run_init(struct vps_host *h, unsigned id, const char *who, struct run_state *ret,
+	     struct vps_err *err);
 
 bool run_state_is_of_this_boot(const struct run_state *s);
 struct monitor_args;
@@ -135,17 +142,18 @@ void monitor_args_of(const struct vps_locked *l, int run_dir, const struct run_s
 /* vps_get by id; -ENOENT when there is none. */
 int info_of(struct vps_host *h, unsigned id, struct vps_info *ret, struct vps_err *err);
 
-/* Compare run state and identities with what is there; tear down what has no living init, adopt a VPS
- * whose monitor is gone. ret (may be NULL): the state afterwards, ret_running: is there one.
+/* Compare run state and identities with what is there; tear down what has no living init, adopt a
+ * VPS whose monitor is gone. ret (may be NULL): the state afterwards, ret_running: is there one.
  * Call with the VPS's lock held. */
 int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, struct vps_err *err);
-/* Remove everything that a start made: processes, network, cgroup, state. Works from any half of it, with or
- * without a definition. Last of all: state.json. */
+/* Remove everything that a start made: processes, network, cgroup, state. Works from any half of
+ * it, with or without a definition. Last of all: state.json. */
 int teardown(struct vps_host *h, unsigned id, struct vps_err *err);
 
 /* ---- verbs' shared parts ---------------------------------------------------- */
 
-#define FIRST_BOOT_DONE "first-boot-done" /* in the instance directory: a start succeeded since create */
+/* In the instance directory: a start succeeded since create. */
+#define FIRST_BOOT_DONE "first-boot-done"
 
 /* The wall that a definition asks for. -VPS_EUNSUPPORTED when it is not built yet. */
 int driver_of(const struct vps_spec *s, const struct vps_driver **ret, struct vps_err *err);
@@ -160,20 +168,23 @@ int spec_check_host(struct vps_host *h, const struct vps_spec *s, struct vps_err
 int store_seccomp(int dir, struct vps_spec *s, struct vps_err *err);
 /* Complete a rebuild that was killed. */
 int rebuild_finish(struct vps_locked *l, struct vps_err *err);
-#define LEASING_FILE "leasing" /* a set was killed while it took leases: some may be in no definition */
+/* A set was killed while it took leases: some may be in no definition. */
+#define LEASING_FILE "leasing"
 /* Complete a set that was killed. */
 int set_finish(struct vps_locked *l, struct vps_err *err);
 /* Let go of the name that a killed rename left. */
 int rename_finish(struct vps_locked *l, struct vps_err *err);
-/* Addresses and ports: lease.c. was (may be NULL): what is leased already and stays until given back. */
+/* Addresses and ports: lease.c. was (may be NULL): what is leased already and stays until given
+ * back. */
 int lease_default_ips(struct vps_host *h, struct vps_spec *s);
-int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *now, struct vps_err *err);
+int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *now,
+	       struct vps_err *err);
 /* Whatever have holds and keep (may be NULL) does not. */
 void lease_give_back(struct vps_host *h, const struct vps_spec *have, const struct vps_spec *keep);
 /* Start and stop of a locked VPS. */
 struct start_more { unsigned restarts, failures; }; /* of a restart by the monitor */
-int start_locked(struct vps_locked *l, const struct vps_start_opts *o, const struct start_more *more,
-		 struct vps_err *err);
+int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
+		 const struct start_more *more, struct vps_err *err);
 /* Lets go of the lock and waits until the VPS is ready, if that is wanted. */
 int start_wait(struct vps_locked *l, const struct vps_start_opts *o, struct vps_err *err);
 int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err);
@@ -183,10 +194,13 @@ int delete_locked(struct vps_locked *l, struct vps_err *err);
 
 /* ---- plans (plan.c): pure -------------------------------------------------- */
 
-/* The cgroup limits of a definition. n_cpus: online CPUs, to narrow the cpuset to ceil(cpus) of them. */
-int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret, struct vps_err *err);
+/* The cgroup limits of a definition. n_cpus: online CPUs, to narrow the cpuset to ceil(cpus) of
+ * them. */
+int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret,
+		struct vps_err *err);
 int plan_net(const struct vps_spec *s, struct net_plan *ret, struct vps_err *err);
-int plan_devices(const struct vps_spec *s, struct cg_device **ret, size_t *ret_n, struct vps_err *err);
+int plan_devices(const struct vps_spec *s, struct cg_device **ret, size_t *ret_n,
+		 struct vps_err *err);
 void plan_disk(const struct vps_spec *s, struct img_disk_spec *ret);
 
 #endif

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The second holder of fds that must outlive a monitor. A pty whose last master is closed hangs up its
- * terminal for good, and a pipe's reader gone kills its writer: a killed monitor would take the VPS's
- * console, or the VPS, with it. So one process a host, vps-keeper (the monitor's executable under another
- * name), holds copies, and does nothing else: it never reads from what it holds.
+ * The second holder of fds that must outlive a monitor. A pty whose last master is closed hangs up
+ * its terminal for good, and a pipe's reader gone kills its writer: a killed monitor would take
+ * the VPS's console, or the VPS, with it. So one process a host, vps-keeper (the monitor's
+ * executable under another name), holds copies, and does nothing else: it never reads from what it
+ * holds.
  *
- * SOCK_SEQPACKET on <run>/keeper, uid 0 only. It starts with the first monitor and ends a few seconds
- * after the last VPS. When it dies, the monitors see their connections end, start another one and
- * give it their fds again: only monitor and keeper both killed lose a console.
+ * SOCK_SEQPACKET on <run>/keeper, uid 0 only. It starts with the first monitor and ends a few
+ * seconds after the last VPS. When it dies, the monitors see their connections end, start another
+ * one and give it their fds again: only monitor and keeper both killed lose a console.
  */
 #ifndef VPS_RUNTIME_KEEPER_H
 #define VPS_RUNTIME_KEEPER_H
@@ -23,7 +24,8 @@ enum keeper_slot { KEEP_CONSOLE, KEEP_IN, KEEP_OUT, KEEP_ERR, KEEP_NOTIFY, KEEP_
 		   KEEP_N };
 
 enum keeper_op { KEEPER_PUT = 1, KEEPER_GET, KEEPER_DROP, KEEPER_END };
-/* Request, with the fds for PUT; the answer to each is the same with status, and with fds for GET. */
+/* Request, with the fds for PUT; the answer to each is the same with status, and with fds for
+ * GET. */
 struct keeper_msg {
 	uint8_t op;
 	uint8_t slots; /* bit a slot: which fds come along, in ascending order */

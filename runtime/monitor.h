@@ -41,7 +41,8 @@ enum monitor_policy { MONITOR_RESTART_NO, MONITOR_RESTART_ON_FAILURE, MONITOR_RE
 struct monitor_args {
 	unsigned id;
 	const char *name;
-	const char *root, *run, *conf; /* absolute, for `vps --root … _teardown ID`; conf may be NULL */
+	/* absolute, for `vps --root … _teardown ID`; conf may be NULL */
+	const char *root, *run, *conf;
 	int run_dir, instance_dir;     /* directory fds */
 
 	struct proc_ident init;
@@ -50,20 +51,25 @@ struct monitor_args {
 	int pipes[3];		       /* our ends of init's stdin, stdout, stderr, or -1 */
 	int notify;		       /* NOTIFY_SOCKET, or -1: then ready at once */
 	int oom;		       /* cg_oom_fd, or -1 */
-	int oom_stat;		       /* a file with the line "oom_kill N" (cg_oom_stat_fd), or -1 */
+	/* a file with the line "oom_kill N" (cg_oom_stat_fd), or -1 */
+	int oom_stat;
 	int gate;		       /* struct vps_launched.gate, or -1 when released already */
-	/* monitor.lock, held (flock) by the caller already, so that from the fork on there is no moment
-	 * in which a start is under way and nobody holds it; or -1: the monitor takes it itself. */
+	/* monitor.lock, held (flock) by the caller already, so that from the fork on there is no
+	 * moment in which a start is under way and nobody holds it; or -1: the monitor takes it
+	 * itself. */
 	int lock;
-	int report;		       /* pipe of the waiting command, or -1: one struct vps_err when up
-					* (code 0) or failed; then it is closed */
+	/* pipe of the waiting command, or -1: one struct vps_err when up (code 0) or failed; then
+	 * it is closed */
+	int report;
 
 	uint64_t started;	       /* seconds since 1970 */
-	uint64_t console_log_max;      /* bytes of console.log and console.log.1 together; 0: none */
+	/* bytes of console.log and console.log.1 together; 0: none */
+	uint64_t console_log_max;
 	enum monitor_policy restart;
 	unsigned restart_max;	       /* 0: no cap */
 	unsigned restarts;	       /* so far; a start by the operator: 0 */
-	unsigned failures;	       /* in a row, behind the back-off; a start by the operator: 0 */
+	/* in a row, behind the back-off; a start by the operator: 0 */
+	unsigned failures;
 	bool hold_for_attach;	       /* open the gate when the first client is attached */
 	bool lxcfs;		       /* views come from the host's lxcfs: watch it */
 	bool adopt;		       /* set by monitor_adopt */
@@ -71,23 +77,23 @@ struct monitor_args {
 /* Every fd -1. */
 void monitor_args_init(struct monitor_args *a);
 
-/* Become the monitor; the calling process must be init's parent and single-threaded. On success it does
- * not return. The fds need not be inheritable (this sees to it); every other fd is closed. The
- * executable is $VPS_LIBEXEC/vps-monitor (build tree, tests) or PKGLIBEXECDIR/vps-monitor.
- * On failure -errno: nothing was changed, the gate is still shut and the caller unwinds. */
+/* Become the monitor; the calling process must be init's parent and single-threaded. On success it
+ * does not return. The fds need not be inheritable (this sees to it); every other fd is closed.
+ * The executable is $VPS_LIBEXEC/vps-monitor (build tree, tests) or PKGLIBEXECDIR/vps-monitor. On
+ * failure -errno: nothing was changed, the gate is still shut and the caller unwinds. */
 int monitor_exec(const struct monitor_args *a, struct vps_err *err);
 
-/* Take <run>/<id>/monitor.lock (flock): a launcher does before it makes anything, and passes it on. The fd;
- * -EWOULDBLOCK when a launcher or monitor has it, -errno. */
+/* Take <run>/<id>/monitor.lock (flock): a launcher does before it makes anything, and passes it
+ * on. The fd; -EWOULDBLOCK when a launcher or monitor has it, -errno. */
 int monitor_lock(int run_dir);
-/* Is there a monitor (or launcher)? 1, 0, or -errno. No path or pid that could be reused is trusted: it asks for
- * monitor.lock. */
+/* Is there a monitor (or launcher)? 1, 0, or -errno. No path or pid that could be reused is
+ * trusted: it asks for monitor.lock. */
 int monitor_alive(int run_dir);
 
-/* Start a new monitor for a running VPS whose monitor is gone, and wait until it is up. Call with the
- * VPS's lock held. a: id, name, root, run, directories, init, started, limits and policy; pidfd may be -1
- * (opened from init); console, pipes, notify, oom come from the keeper; restarts, failures, ready, a stop
- * under way from its predecessor's status. -VPS_ESTATE: there is one.
+/* Start a new monitor for a running VPS whose monitor is gone, and wait until it is up. Call with
+ * the VPS's lock held. a: id, name, root, run, directories, init, started, limits and policy;
+ * pidfd may be -1 (opened from init); console, pipes, notify, oom come from the keeper; restarts,
+ * failures, ready, a stop under way from its predecessor's status. -VPS_ESTATE: there is one.
  * -ESRCH: init is gone: call monitor_lost(). */
 int monitor_adopt(const struct monitor_args *a, struct vps_err *err);
 /* Both the monitor and init are gone: write instances/<id>/last with exit code -1 (unless it is
@@ -111,8 +117,8 @@ struct monitor_status {
 	uint64_t next;		/* MONITOR_BACKOFF: seconds since 1970 of the next start */
 	char text[128];		/* the last STATUS= of init, escaped; "" */
 };
-/* 0, -ENOENT when there is none. Not a proof of life: monitor_alive is. `vps _restart` reads it in the
- * phase BACKOFF and passes restarts and failures on to the new monitor. */
+/* 0, -ENOENT when there is none. Not a proof of life: monitor_alive is. `vps _restart` reads it in
+ * the phase BACKOFF and passes restarts and failures on to the new monitor. */
 int monitor_status_read(int run_dir, struct monitor_status *ret);
 
 /* instances/<id>/last: how the last run ended. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How struct monitor_args travels through execve: "key=value" words, fds by number. One table for both
- * ends, monitor_args.c. */
+/* How struct monitor_args travels through execve: "key=value" words, fds by number. One table for
+ * both ends, monitor_args.c. */
 #ifndef VPS_RUNTIME_MONITOR_ARGS_H
 #define VPS_RUNTIME_MONITOR_ARGS_H
 

@@ -12,9 +12,9 @@
 #define RESTART_DELAY_MAX   60
 #define RESTART_HEALTHY	    600 /* up this long: earlier failures are forgotten */
 
-/* The cause and exit code of a wait status (waitid's si_code/si_status folded into wait(2)'s word). A
- * PID namespace's init that dies by SIGHUP or SIGINT called reboot(2): pid_namespaces(7). stop: the
- * operator asked for it. */
+/* The cause and exit code of a wait status (waitid's si_code/si_status folded into wait(2)'s
+ * word). A PID namespace's init that dies by SIGHUP or SIGINT called reboot(2): pid_namespaces(7).
+ * stop: the operator asked for it. */
 enum monitor_cause restart_cause(int wstatus, bool stop, int *ret_exit_code);
 
 struct restart_decision {

@@ -39,7 +39,8 @@ struct vps_spec {
 	char *image;	    /* reference as given */
 	char *image_digest; /* of the manifest, pinned */
 
-	/* payload: all NULL: the image's own init (/sbin/init), else the image's entrypoint + cmd under vps-init */
+	/* payload: all NULL: the image's own init (/sbin/init), else the image's entrypoint + cmd
+	 * under vps-init */
 	char **init;	/* strv: this is PID 1 */
 	char **command; /* strv: runs under vps-init */
 	char **env;	/* strv "K=V" */
@@ -100,7 +101,8 @@ void spec_done(struct vps_spec *s);
 int spec_copy(struct vps_spec *dst, const struct vps_spec *src);
 /* Do two definitions say the same in every field? */
 bool spec_equal(const struct vps_spec *a, const struct vps_spec *b);
-/* -VPS_ECONF with the key in err. Unknown keys are refused: a limit misspelt is a limit not enforced. */
+/* -VPS_ECONF with the key in err. Unknown keys are refused: a limit misspelt is a limit not
+ * enforced. */
 int spec_from_json(const struct json *j, struct vps_spec *ret, struct vps_err *err);
 void spec_to_json(const struct vps_spec *s, struct json_out *o, const char *key);
 /* Everything that can be said without the host: names, ranges, combinations. -VPS_EUSAGE. */
@@ -116,12 +118,13 @@ bool spec_has_feature(const struct vps_spec *s, const char *feature);
 /* "TERM", "SIGTERM", "15", "SIGRTMIN+3": the number, or -EINVAL. */
 int spec_signal_parse(const char *s);
 
-/* One setting by its option name ("memory", "ip", "label", … without dashes) from text: the one table
- * behind `create`, `set`, profiles and vps.conf, so that all of them know the same words. List settings
- * append; an empty value clears ("--ip ''"), "-VALUE" takes one entry away ("--ip -10.0.0.5", "--env -K",
- * "--mount -/dst"), a key that is there already is replaced (env, label, sysctl, mount). An empty value
- * gives any other setting its default back. A flag takes NULL, "yes" or "no". Options that name a file
- * (ssh-key, user-data) read it now. -VPS_EUSAGE with what is wrong and an example; then s is unchanged. */
+/* One setting by its option name ("memory", "ip", "label", … without dashes) from text: the one
+ * table behind `create`, `set`, profiles and vps.conf, so that all of them know the same words.
+ * List settings append; an empty value clears ("--ip ''"), "-VALUE" takes one entry away ("--ip
+ * -10.0.0.5", "--env -K", "--mount -/dst"), a key that is there already is replaced (env, label,
+ * sysctl, mount). An empty value gives any other setting its default back. A flag takes NULL,
+ * "yes" or "no". Options that name a file (ssh-key, user-data) read it now. -VPS_EUSAGE with what
+ * is wrong and an example; then s is unchanged. */
 int spec_set(struct vps_spec *s, const char *option, const char *value, struct vps_err *err);
 struct spec_option {
 	const char *name;  /* "memory" */

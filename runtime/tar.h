@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tar streams for cp: POSIX ustar with pax records (pax(1)), GNU's long names when reading. Our own few
- * hundred lines instead of libarchive: this runs inside a VPS, where a library must not load locales, character
- * sets or name services of the tenant's (CVE-2019-14271), and where hostile trees and streams are
- * the normal case. Bytes of names are passed through as they are.
+ * tar streams for cp: POSIX ustar with pax records (pax(1)), GNU's long names when reading. Our
+ * own few hundred lines instead of libarchive: this runs inside a VPS, where a library must not
+ * load locales, character sets or name services of the tenant's (CVE-2019-14271), and where
+ * hostile trees and streams are the normal case. Bytes of names are passed through as they are.
  */
 #ifndef VPS_RUNTIME_TAR_H
 #define VPS_RUNTIME_TAR_H
@@ -14,19 +14,20 @@
 
 #include "base/err.h"
 
-/* Write dirfd/name (a tree, links not followed, other file systems included) to fd, its top entry named as
- * ("." or a name without '/'). Sockets are left out. A file that changes while it is read keeps the
- * length that its header says. */
+/* Write dirfd/name (a tree, links not followed, other file systems included) to fd, its top entry
+ * named as ("." or a name without '/'). Sockets are left out. A file that changes while it is read
+ * keeps the length that its header says. */
 int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err *err);
 
 struct tar_unpack_opts {
 	const char *as;	     /* the one top entry is renamed to this; NULL: names as they are */
-	bool host;	     /* strict: no link is followed anywhere, no set-id bits, owners are not set */
+	/* strict: no link is followed anywhere, no set-id bits, owners are not set */
+	bool host;
 	long uid, gid;	     /* >= 0: instead of the stream's */
 };
 /* Read a stream to its end and make what it holds below dirfd. Symbolic links are kept as they
- * are, device nodes left out. Existing files are
- * replaced, existing directories kept. -EBADMSG: no tar stream, or broken. Number of entries left out. */
+ * are, device nodes left out. Existing files are replaced, existing directories kept. -EBADMSG: no
+ * tar stream, or broken. Number of entries left out. */
 int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_err *err);
 
 /* ---- shared by the two ---- */

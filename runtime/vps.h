@@ -21,7 +21,8 @@
 /* ---- host ---------------------------------------------------------------- */
 
 struct vps_conf { /* vps.conf(5), key = value; all strings owned */
-	char *tag;	/* prefix of interfaces, cgroup parent, nft table. "vps"; with another --root "v<hash>-" */
+	/* prefix of interfaces, cgroup parent, nft table. "vps"; with another --root "v<hash>-" */
+	char *tag;
 	char *root, *run; /* /var/lib/vps, /run/vps */
 	uint32_t uid_base; /* 0x20000000: id n gets uid_base + n * 65536 */
 	unsigned first_id; /* 101 */
@@ -53,11 +54,13 @@ int vps_host_images(struct vps_host *h, struct img_store **ret, struct vps_err *
 
 /* Set what vps.conf's [defaults] say, on top of what s has. */
 int vps_spec_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err *err);
-/* The same from a profile: a file (a path with '/'), or NAME for <conf dir>/profiles/NAME.conf; lines
- * "option = value" in spec_set words. */
-int vps_profile_load(struct vps_host *h, const char *profile, struct vps_spec *s, struct vps_err *err);
+/* The same from a profile: a file (a path with '/'), or NAME for <conf dir>/profiles/NAME.conf;
+ * lines "option = value" in spec_set words. */
+int vps_profile_load(struct vps_host *h, const char *profile, struct vps_spec *s,
+		     struct vps_err *err);
 
-/* What of a definition this host enforces only in part: sentences for the operator; strv, NULL: all is well. */
+/* What of a definition this host enforces only in part: sentences for the operator; strv, NULL:
+ * all is well. */
 int vps_caveats(struct vps_host *h, const struct vps_spec *s, char ***ret);
 
 /* ---- what is there ------------------------------------------------------- */
@@ -90,7 +93,8 @@ void vps_list_free(struct vps_info *list, size_t n);
 
 struct vps_stats { /* UINT64_MAX - 1: not known here */
 	uint64_t cpu_usage_us, cpu_user_us, cpu_system_us, cpu_throttled_us;
-	uint64_t memory_current, memory_peak, memory_limit, memory_anon, memory_file, memory_kernel, swap_current;
+	uint64_t memory_current, memory_peak, memory_limit, memory_anon, memory_file, memory_kernel,
+		swap_current;
 	uint64_t pids_current, pids_limit;
 	uint64_t io_rbytes, io_wbytes, io_rios, io_wios;
 	uint64_t net_rx_bytes, net_tx_bytes, net_rx_packets, net_tx_packets, net_dropped;
@@ -101,50 +105,64 @@ struct vps_stats { /* UINT64_MAX - 1: not known here */
 	double load1, load5, load15; /* negative: not known */
 };
 int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct vps_err *err);
-/* pid (as seen inside), host pid, user id inside, rss, cpu time, command (raw bytes: escape before print). */
-struct vps_proc { pid_t pid, host_pid; uid_t uid; uint64_t rss, cpu_us; char state; char *cmdline; };
-int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+/* pid (as seen inside), host pid, user id inside, rss, cpu time, command (raw bytes: escape before
+ * print). */
+struct vps_proc {
+	pid_t pid, host_pid;
+	uid_t uid;
+	uint64_t rss, cpu_us;
+	char state;
+	char *cmdline;
+};
+int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t *ret_n,
+	      struct vps_err *err);
 void vps_procs_free(struct vps_proc *p, size_t n);
 
 /* ---- life ---------------------------------------------------------------- */
 
-/* spec: name may be NULL (generated), id 0. Takes a copy. Image must be in the store. ret: as stored. */
-int vps_create(struct vps_host *h, const struct vps_spec *spec, const struct progress *p, struct vps_info *ret,
-	       struct vps_err *err);
+/* spec: name may be NULL (generated), id 0. Takes a copy. Image must be in the store. ret: as
+ * stored. */
+int vps_create(struct vps_host *h, const struct vps_spec *spec, const struct progress *p,
+	       struct vps_info *ret, struct vps_err *err);
 struct vps_start_opts {
 	bool wait;	   /* until ready (NOTIFY_SOCKET READY=1) */
 	int timeout_ms;	   /* for wait; 0: 90 s */
 	bool hold_for_attach; /* the payload starts once the first client is attached */
 };
-int vps_start(struct vps_host *h, const char *who, const struct vps_start_opts *o, struct vps_err *err);
+int vps_start(struct vps_host *h, const char *who, const struct vps_start_opts *o,
+	      struct vps_err *err);
 struct vps_stop_opts {
 	int timeout_ms; /* until force; <0: the spec's */
 	bool kill;	/* no asking: cgroup.kill at once */
 };
-int vps_stop(struct vps_host *h, const char *who, const struct vps_stop_opts *o, struct vps_err *err);
-int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err); /* a signal to its init */
-int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts *o, const struct vps_start_opts *so,
-		struct vps_err *err);
+int vps_stop(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
+	     struct vps_err *err);
+/* a signal to its init */
+int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err);
+int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
+		const struct vps_start_opts *so, struct vps_err *err);
 int vps_pause(struct vps_host *h, const char *who, bool paused, struct vps_err *err);
 int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *err);
 int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
 /* Fresh disk from image (NULL: the same reference, resolved anew); definition, addresses stay. */
 int vps_rebuild(struct vps_host *h, const char *who, const char *image, const struct progress *p,
 		struct vps_err *err);
-/* settings: strv "option=value" in spec_set words. Live where the option is live; otherwise the VPS must be
- * stopped (-VPS_ESTATE names the option). All or nothing. */
+/* settings: strv "option=value" in spec_set words. Live where the option is live; otherwise the
+ * VPS must be stopped (-VPS_ESTATE names the option). All or nothing. */
 int vps_set(struct vps_host *h, const char *who, char *const *settings, struct vps_err *err);
 enum vps_wait_for { VPS_WAIT_STOPPED, VPS_WAIT_RUNNING, VPS_WAIT_READY, VPS_WAIT_DELETED };
 /* Blocks without polling. ret_exit (may be NULL): last exit code. */
-int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int timeout_ms, int *ret_exit,
-	     struct vps_err *err);
+int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int timeout_ms,
+	     int *ret_exit, struct vps_err *err);
 
 /* ---- inside -------------------------------------------------------------- */
 
 struct vps_exec {
 	char *const *argv;
 	char *const *env;   /* strv "K=V", added to the VPS's own */
-	const char *user;   /* NAME, UID or UID:GID, looked up in the VPS's /etc/passwd by our own parser; NULL: root */
+	/* NAME, UID or UID:GID, looked up in the VPS's /etc/passwd by our own parser; NULL:
+	 * root */
+	const char *user;
 	const char *cwd;    /* NULL: the user's home, or / */
 	bool tty;	    /* a fresh pty of the VPS; *ret_pty */
 	unsigned short rows, cols; /* with tty; 0: 24x80 */
@@ -152,62 +170,80 @@ struct vps_exec {
 	int stdio[3];	    /* without tty: fds the command gets */
 };
 /* Starts it. ret_pidfd polls readable at its end; ret_pty: the pty master (tty only, else -1).
- * -VPS_EEXEC: not found or not executable inside (err tells; err->code stays VPS_EEXEC; *ret_status 127 or 126). */
+ * -VPS_EEXEC: not found or not executable inside (err tells; err->code stays VPS_EEXEC;
+ * *ret_status 127 or 126). */
 struct vps_exec_handle { pid_t pid; int pidfd; int pty; int status_fd; };
-int vps_exec(struct vps_host *h, const char *who, const struct vps_exec *x, struct vps_exec_handle *ret,
-	     struct vps_err *err);
+int vps_exec(struct vps_host *h, const char *who, const struct vps_exec *x,
+	     struct vps_exec_handle *ret, struct vps_err *err);
 /* After the pidfd polled readable: exit status 0..255 or 128+signal. Closes the handle. */
 int vps_exec_wait(struct vps_exec_handle *x);
 /* Kill what was started (Ctrl-C of the client without a tty). */
 int vps_exec_signal(struct vps_exec_handle *x, int sig);
 
-/* Console: a stream to the monitor. With CONSOLE_PTY bytes both ways on *ret_fd through framed messages, see
- * runtime/ctl.h; use the functions below. */
-struct vps_console; 
-int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct vps_console **ret, struct vps_err *err);
+/* Console: a stream to the monitor. With CONSOLE_PTY bytes both ways on *ret_fd through framed
+ * messages, see runtime/ctl.h; use the functions below. */
+struct vps_console;
+int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct vps_console **ret,
+		     struct vps_err *err);
 int vps_console_fd(const struct vps_console *c); /* poll for reading */
-/* stream: 0 exited (data: exit code as int), 1 stdout/console, 2 stderr. Bytes, 0 at the end, or -errno. */
+/* stream: 0 exited (data: exit code as int), 1 stdout/console, 2 stderr. Bytes, 0 at the end, or
+ * -errno. */
 ssize_t vps_console_read(struct vps_console *c, int *ret_stream, void *buf, size_t size);
-int vps_console_write(struct vps_console *c, const void *data, size_t len); /* len 0: end of input */
+/* len 0: end of input */
+int vps_console_write(struct vps_console *c, const void *data, size_t len);
 int vps_console_winsize(struct vps_console *c, unsigned short rows, unsigned short cols);
 struct vps_console *vps_console_close(struct vps_console *c);
 
-/* Console log (raw bytes): an fd at the start of what is kept. The log is two files: when the one read to its end
- * is not the file at *ret_path (compare inodes), go on there; that also follows a growing log, with inotify. */
+/* Console log (raw bytes): an fd at the start of what is kept. The log is two files: when the one
+ * read to its end is not the file at *ret_path (compare inodes), go on there; that also follows a
+ * growing log, with inotify. */
 int vps_log_open(struct vps_host *h, const char *who, char **ret_path, struct vps_err *err);
 
-/* tar streams out of and into a VPS, running or stopped. Never follows the tenant's links on the host: a helper
- * joins the VPS's mount and user namespaces (or those of the stopped VPS's root, mounted privately).
- * out: one entry tree whose top is the last component of path ("." for "/").
- * in: where path is a directory (or ends with '/'): unpacked below it; else path's parent must be a directory, and
- * the stream's single top entry is renamed to path's last component. Owners: as in the stream, mapped as
- * inside ids; chown_uid/gid >= 0 override all. */
-int vps_copy_out(struct vps_host *h, const char *who, const char *path, int tar_fd, struct vps_err *err);
-int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, long chown_uid, long chown_gid,
-		struct vps_err *err);
-/* The host's side of `cp`, by the same code: pack dirfd/name as a stream with top entry `as`; unpack a stream
- * (hostile: it may come from a tenant) below dirfd, its top entry renamed to `as` (NULL: kept), owned by the
- * caller, without device nodes and setuid bits. Symbolic links stay as they are, wherever they lead: they are
- * never followed here, and whoever reads the copy should not follow them either. */
+/* tar streams out of and into a VPS, running or stopped. Never follows the tenant's links on the
+ * host: a helper joins the VPS's mount and user namespaces (or those of the stopped VPS's root,
+ * mounted privately). out: one entry tree whose top is the last component of path ("." for "/").
+ * in: where path is a directory (or ends with '/'): unpacked below it; else path's parent must be
+ * a directory, and the stream's single top entry is renamed to path's last component. Owners: as
+ * in the stream, mapped as inside ids; chown_uid/gid >= 0 override all. */
+int vps_copy_out(struct vps_host *h, const char *who, const char *path, int tar_fd,
+		 struct vps_err *err);
+int vps_copy_in(struct vps_host *h, const char *who, const char *path, int tar_fd, long chown_uid,
+		long chown_gid, struct vps_err *err);
+/* The host's side of `cp`, by the same code: pack dirfd/name as a stream with top entry `as`;
+ * unpack a stream (hostile: it may come from a tenant) below dirfd, its top entry renamed to `as`
+ * (NULL: kept), owned by the caller, without device nodes and setuid bits. Symbolic links stay as
+ * they are, wherever they lead: they are never followed here, and whoever reads the copy should
+ * not follow them either. */
 int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct vps_err *err);
 /* unpack: the number of entries that were left out. */
 int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);
 
 /* ---- host ----------------------------------------------------------------- */
 
-/* One line of the run tree's event log: {"time":…,"id":…,"name":…,"event":"start",…}. Path to follow by inotify. */
+/* One line of the run tree's event log: {"time":…,"id":…,"name":…,"event":"start",…}. Path to
+ * follow by inotify. */
 const char *vps_events_path(struct vps_host *h);
 
-struct vps_finding { unsigned id; char *what; char *help; bool fixed; bool leftover; /* else: advice */ };
+struct vps_finding {
+	unsigned id;
+	char *what;
+	char *help;
+	bool fixed;
+	bool leftover; /* else: advice */
+};
 /* What this host can do and every leftover; fix = host gc. */
-int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_t *ret_n, struct vps_err *err);
+int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_t *ret_n,
+		   struct vps_err *err);
 void vps_findings_free(struct vps_finding *f, size_t n);
 /* Start all with autostart, by boot order; parallel at a time. */
-int vps_host_start_all(struct vps_host *h, unsigned parallel, void (*tell)(void *arg, const char *name, int r,
-		       const struct vps_err *e), void *arg, struct vps_err *err);
-int vps_host_stop_all(struct vps_host *h, unsigned parallel, void (*tell)(void *arg, const char *name, int r,
-		      const struct vps_err *e), void *arg, struct vps_err *err);
-/* For the monitor (vps _teardown ID): init has ended; remove what the run made, and a --rm VPS itself. */
+int vps_host_start_all(struct vps_host *h, unsigned parallel,
+		       void (*tell)(void *arg, const char *name, int r, const struct vps_err *e),
+		       void *arg, struct vps_err *err);
+int vps_host_stop_all(struct vps_host *h, unsigned parallel,
+		      void (*tell)(void *arg, const char *name, int r, const struct vps_err *e),
+		      void *arg, struct vps_err *err);
+/* For the monitor (vps _teardown ID): init has ended; remove what the run made, and a --rm VPS
+ * itself. */
 int vps_teardown_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _restart ID): start again if the definition and state still say so. */
 int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
