@@ -611,6 +611,15 @@ static void end_keeper(struct check *c)
 	}
 }
 
+/* They lived in a group of their own. */
+static void purge_cgroups(struct check *c)
+{
+	struct cg_host *ch;
+
+	if (host_cgroups(c->h, &ch, NULL) == 0)
+		(void)cg_host_purge(ch, NULL); /* a group that is no VPS's was told of already */
+}
+
 /* What all VPSes share goes with the last of them: the keeper by itself, a little later, lxcfs not. */
 static void check_shared(struct check *c)
 {
@@ -626,6 +635,7 @@ static void check_shared(struct check *c)
 		if (c->fix) {
 			end_keeper(c);
 			r = lxcfs_stop(c->h->run_fd, c->h->conf.run, &err);
+			purge_cgroups(c);
 		}
 		if (there && (pidfd < 0 || r < 0))
 			leftover(c, 0, r, &err, "files of an lxcfs that died");
