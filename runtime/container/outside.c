@@ -34,7 +34,9 @@ static int bear(struct box *b, int *ret_pidfd, pid_t *ret_pid, struct vps_err *e
 	}
 	pid_t pid = sys_clone3(&args, sizeof(args));
 	if (pid < 0)
-		return vps_err_sys(err, pid, "make the namespaces (user, pid, ipc, uts, net)");
+		return vps_err_sys(err, pid, "make the namespaces (user, pid, ipc, uts, net)%s",
+				   pid == -EPERM ? " (in a chroot the kernel makes no user namespace)"
+						 : "");
 	if (pid == 0)
 		box_inside(b);
 	*ret_pidfd = pidfd;
