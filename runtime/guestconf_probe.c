@@ -179,7 +179,7 @@ static int walk(const struct view *v, const char *path, bool follow_last, struct
  * say the same. */
 static int there(const struct view *v, const char *path, bool follow, struct found *ret)
 {
-	struct found own, *f = ret ? ret : &own;
+	struct found own = {.fd = -1}, *f = ret ? ret : &own;
 	int r = walk(v, path, follow, f);
 
 	if (r < 0 || !ret)
