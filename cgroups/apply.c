@@ -267,5 +267,9 @@ int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *er
 	r = cg_v2_enable(cg->h, v2_controllers_of(&plan), err);
 	if (r < 0)
 		return r;
-	return carry_out(cg, &plan, err);
+	r = carry_out(cg, &plan, err);
+	if (r < 0 || (l->memory_min == CG_UNSET && l->memory_low == CG_UNSET))
+		return r;
+	r = cg_protect_tag(cg->h);
+	return r < 0 ? vps_err_sys(err, r, "promise memory to cgroup %s", cg->h->tag) : 0;
 }

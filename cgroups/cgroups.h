@@ -156,6 +156,13 @@ int cg_monitors_fd(struct cg_host *h, struct vps_err *err);
 /* Make <tag>/monitors and move pid there (v2). May wait for a grace period (7-14 ms): the fd
  * above does not. */
 int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err);
+/* In a forked child that will be a program of others which serves all VPSes (lxcfs): into <tag>/monitors,
+ * for a service of systemd takes with it who is in its group when it ends; and on a host that is all
+ * cgroup v2 into a cgroup namespace of the same view. cgroup2 has one set of options for all its mounts, and
+ * a mount without them, made in the first namespace, takes nsdelegate and memory_recursiveprot from the
+ * whole host (kernel/cgroup/cgroup.c, apply_cgroup_root_flags; lxcfs 5.0 does that). -errno. The fd of
+ * cg_monitors_fd must be open. */
+int cg_enter_monitors(struct cg_host *h);
 
 /* cgroup.freeze (5.2), waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws
  * again. */

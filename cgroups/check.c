@@ -104,6 +104,18 @@ static int check_v1_swap(const struct cg_host *h, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, (int)r, "read %s", path ? path : "memsw") : 0;
 }
 
+/* Without the option a promise ends at the group itself, and its processes sit further down. */
+static int check_promise(const struct cg_host *h, const struct cg_limit_row *row,
+			 struct vps_err *err)
+{
+	if (h->recursive)
+		return 0;
+	return vps_err_set(err, VPS_EUNSUPPORTED,
+			   "%s would not reach the processes: cgroup2 is mounted without "
+			   "memory_recursiveprot: mount -o remount,nsdelegate,memory_recursiveprot %s",
+			   row->name, h->v2->path);
+}
+
 static int check_row(const struct cg_host *h, const struct cg_limit_row *row, uint64_t v,
 		     struct vps_err *err)
 {
@@ -119,6 +131,9 @@ static int check_row(const struct cg_host *h, const struct cg_limit_row *row, ui
 	if (hi->version == 1 && !row->v1)
 		return needs_v2(row->name, cg_controller_name(row->ctl), "use memory.max alone",
 				err);
+	if (row->offset == offsetof(struct cg_limits, memory_min) ||
+	    row->offset == offsetof(struct cg_limits, memory_low))
+		return check_promise(h, row, err);
 	if (row->offset == offsetof(struct cg_limits, io_weight))
 		return check_io_weight(h, err);
 	if (row->offset == offsetof(struct cg_limits, swap_max) && hi->version == 1)

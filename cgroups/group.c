@@ -3,6 +3,7 @@
 #include "cgroups/internal.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -295,6 +296,17 @@ int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err)
 		     : 0;
 }
 
+int cg_enter_monitors(struct cg_host *h)
+{
+	autoclose int root = h->unified ? cg_host_openat(h, h->v2->path, O_PATH | O_DIRECTORY) : -1;
+	if (h->monitors_fd < 0)
+		return -EBADF;
+	/* The namespace's root is where its maker stands. */
+	if (root >= 0 && fs_write(root, "cgroup.procs", "0") == 0)
+		(void)!unshare(CLONE_NEWCGROUP);
+	return fs_write(h->monitors_fd, "cgroup.procs", "0");
+}
+
 /* ---- removing and listing */
 
 int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err)
@@ -313,6 +325,8 @@ int cg_destroy(struct cg_host *h, const char *name, struct vps_err *err)
 		if (r < 0)
 			return vps_err_sys(err, r, "remove cgroup %s/%s", h->tag, name);
 	}
+	if (cg_tag_protected(h))
+		cg_protect_tag(h); /* a promise too many does no harm until the next one */
 	int first = 0;
 	for (size_t i = 0; i < h->n; i++) {
 		struct cg_hier *hi = &h->hier[i];

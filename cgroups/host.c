@@ -139,8 +139,12 @@ static int parse_line(struct cg_host *h, char *line)
 		field[i] = strtok_r(i ? NULL : line, " ", &save);
 	if (!field[4])
 		return 0;
-	if (str_eq(fs, "cgroup2"))
-		return h->v2 ? 0 : add_hier(h, 2, 0, field[3], field[4]);
+	if (str_eq(fs, "cgroup2")) {
+		if (h->v2)
+			return 0;
+		h->recursive = strstr(options, "memory_recursiveprot") != NULL;
+		return add_hier(h, 2, 0, field[3], field[4]);
+	}
 	unsigned mask = controllers_of(options, ",", controller_v1);
 	for (int c = 0; c < CG_N_CONTROLLERS; c++)
 		if (h->where[c])

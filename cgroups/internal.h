@@ -33,6 +33,7 @@ struct cg_host {
 	bool cpuset_ready; /* v1 <tag>/cpuset.cpus is not empty */
 	int monitors_fd;
 	bool unified;
+	bool recursive; /* v2 is mounted with memory_recursiveprot */
 };
 
 struct cg {
@@ -67,6 +68,11 @@ int cg_v2_enable(struct cg_host *h, unsigned mask, struct vps_err *err);
 char *cg_subtree_words(unsigned mask, char *buf, size_t size);
 /* v1: let <tag> have the CPUs and memory nodes that the root has now. */
 int cg_cpuset_widen(struct cg_host *h);
+
+/* ---- protect.c */
+/* Promise <tag> what the groups in it are promised. 0 or -errno. */
+int cg_protect_tag(struct cg_host *h);
+bool cg_tag_protected(const struct cg_host *h);
 
 /* ---- files.c: one file of a group in a hierarchy */
 int cg_file_open(const struct cg *cg, const struct cg_hier *hi, const char *file, int flags);

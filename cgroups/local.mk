@@ -13,6 +13,7 @@ libcgroups_a_SOURCES = \
 	cgroups/limits.c \
 	cgroups/oom.c \
 	cgroups/pids.c \
+	cgroups/protect.c \
 	cgroups/setup.c \
 	cgroups/stats.c \
 	cgroups/tree.c

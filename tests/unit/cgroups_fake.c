@@ -19,7 +19,7 @@
 
 static const char pure_mounts[] =
 	"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
-	"30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+	"30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
 static const char hybrid_mounts[] =
 	"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
 	"31 22 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
@@ -95,6 +95,7 @@ static void open_fake(struct fake *f, const char *mounts)
 		fail_msg("%s", f->err.msg);
 }
 
+#define P "/sys/fs/cgroup/" TAG "/"
 #define G "/sys/fs/cgroup/" TAG "/one/"
 #define M "/sys/fs/cgroup/memory v1/" TAG "/one/"
 #define B "/sys/fs/cgroup/blkio/" TAG "/one/blkio.throttle."
@@ -131,6 +132,10 @@ static int setup_pure(void **state)
 		snprintf(path, sizeof(path), G "%s", files[i][0]);
 		put(f, path, files[i][1]);
 	}
+	put(f, P "memory.min", "0\n");
+	put(f, P "memory.low", "0\n");
+	put(f, P "other/memory.min", "1048576\n");
+	put(f, P "other/memory.low", "max\n");
 	open_fake(f, pure_mounts);
 	*state = f;
 	return 0;
@@ -259,6 +264,9 @@ static void test_apply_pure(void **state)
 	assert_file(f, G "memory.high", "524288000");
 	assert_file(f, G "memory.low", "104857600");
 	assert_file(f, G "memory.min", "52428800");
+	/* The parent is promised what its children are: nothing holds else. */
+	assert_file(f, P "memory.min", "53477376");
+	assert_file(f, P "memory.low", "max");
 	assert_file(f, G "memory.swap.max", "268435456");
 	assert_file(f, G "memory.oom.group", "1");
 	assert_file(f, G "cpu.max", "150000 100000");
@@ -420,6 +428,10 @@ static void test_memory_order(void **state)
 	refused(f, &l, VPS_EUSAGE, "memory.high");
 	l.memory_high = CG_MAX;
 	ok(f, cg_limits_check(f->h, &l, &f->err));
+	l.memory_min = 1 << 20;
+	ok(f, cg_limits_check(f->h, &l, &f->err));
+	f->h->recursive = false;
+	refused(f, &l, VPS_EUNSUPPORTED, "memory_recursiveprot");
 }
 
 /* What v1 cannot hold is refused with words; what asks for nothing is not. */
