@@ -86,7 +86,8 @@ static int write_pid(int run_fd, pid_t pid)
 }
 
 /* In the child: a session of its own, nothing of ours open, and not our child for long. */
-static void __attribute__((noreturn)) exec_lxcfs(const char *program, const char *run, int told)
+static void __attribute__((noreturn)) exec_lxcfs(const char *program, const char *run, struct cg_host *cg,
+						int told)
 {
 	autofree char *dir = str_fmt("%s/" LXCFS_DIR, run);
 	autofree char *own = str_fmt("%s/lxcfs.own-pid", run); /* else it takes /run/lxcfs.pid */
@@ -107,6 +108,8 @@ static void __attribute__((noreturn)) exec_lxcfs(const char *program, const char
 		sigaction(sig, &dfl, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (cg)
+		(void)cg_enter_monitors(cg); /* it works elsewhere, too */
 	(void)!chdir("/");
 	umask(022);
 	sys_close_range(3, ~0u, 1u << 2 /* CLOSE_RANGE_CLOEXEC */);
@@ -115,7 +118,7 @@ static void __attribute__((noreturn)) exec_lxcfs(const char *program, const char
 	_exit(127);
 }
 
-static pid_t spawn(const char *program, const char *run)
+static pid_t spawn(const char *program, const char *run, struct cg_host *cg)
 {
 	pid_t child, pid = -1;
 	int p[2];
@@ -124,7 +127,7 @@ static pid_t spawn(const char *program, const char *run)
 		return -errno;
 	child = fork();
 	if (child == 0)
-		exec_lxcfs(program, run, p[1]);
+		exec_lxcfs(program, run, cg, p[1]);
 
 	int r = child < 0 ? -errno : 0;
 
@@ -160,16 +163,19 @@ static void end_by_pidfd(int pidfd)
 		(void)!poll(&p, 1, END_MS); /* the unmount has cut it off already */
 }
 
-static int start(int run_fd, const char *run, const char *program, struct vps_err *err)
+static int start(int run_fd, const char *run, const char *program, struct cg_host *cg,
+		 struct vps_err *err)
 {
 	pid_t pid;
 	int r;
 
+	if (cg && cg_monitors_fd(cg, NULL) < 0)
+		cg = NULL;
 	unmount_all(run_fd);
 	r = fs_mkdir_p(run_fd, LXCFS_DIR, 0755);
 	if (r < 0)
 		return vps_err_sys(err, r, "make '%s/" LXCFS_DIR "'", run);
-	pid = spawn(program, run);
+	pid = spawn(program, run, cg);
 	r = pid < 0 ? pid : write_pid(run_fd, pid);
 	if (r == 0)
 		r = wait_up(run_fd);
@@ -199,7 +205,8 @@ static int find_program(const char *how, char **ret, struct vps_err *err)
 	return vps_err_set(err, VPS_ECONF, "lxcfs = %s: not a program", how);
 }
 
-int lxcfs_ensure(int run_fd, const char *run, const char *how, struct vps_err *err)
+int lxcfs_ensure(int run_fd, const char *run, const char *how, struct cg_host *cg,
+		 struct vps_err *err)
 {
 	autofree char *program = NULL;
 	int fd, r = find_program(how, &program, err);
@@ -215,7 +222,7 @@ int lxcfs_ensure(int run_fd, const char *run, const char *how, struct vps_err *e
 	if (lock < 0)
 		return vps_err_sys(err, lock, "lock '%s/" LXCFS_LOCK "'", run);
 	fd = open_living(run_fd);
-	return fd >= 0 ? fd : start(run_fd, run, program, err);
+	return fd >= 0 ? fd : start(run_fd, run, program, cg, err);
 }
 
 int lxcfs_stop(int run_fd, const char *run, struct vps_err *err)
@@ -349,7 +356,7 @@ static int wait_child(pid_t pid)
 }
 
 int lxcfs_heal(int run_fd, const char *run, const char *how, const struct proc_ident *init,
-	       struct vps_err *err)
+	       struct cg_host *cg, struct vps_err *err)
 {
 	struct heal h;
 	autoclose int pidfd = proc_ident_open(init);
@@ -358,7 +365,7 @@ int lxcfs_heal(int run_fd, const char *run, const char *how, const struct proc_i
 	if (pidfd < 0)
 		return vps_err_sys(err, pidfd, "init");
 
-	autoclose int root = lxcfs_ensure(run_fd, run, how, &why);
+	autoclose int root = lxcfs_ensure(run_fd, run, how, cg, &why);
 	pid_t pid;
 
 	h.pidfd = pidfd;

@@ -146,7 +146,7 @@ static int prepare(struct start *s, struct vps_err *err)
 	if (r < 0)
 		return r;
 	/* Own views of /proc are a comfort: a VPS starts without them, too. */
-	s->lxcfs = lxcfs_ensure(h->run_fd, h->conf.run, h->conf.lxcfs, NULL);
+	s->lxcfs = lxcfs_ensure(h->run_fd, h->conf.run, h->conf.lxcfs, s->cgh, NULL);
 	return 0;
 }
 

@@ -203,8 +203,10 @@ int vps_host_stop_all(struct vps_host *h, unsigned parallel, tell_fn *tell, void
 int vps_lxcfs_heal_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err)
 {
 	struct run_state s;
+	struct cg_host *cg;
 	char who[ID_STR];
 	int r = run_init(h, id, id_str(id, who), &s, err);
 
-	return r < 0 ? r : lxcfs_heal(h->run_fd, h->conf.run, h->conf.lxcfs, &s.init, err);
+	r = r ?: host_cgroups(h, &cg, err);
+	return r < 0 ? r : lxcfs_heal(h->run_fd, h->conf.run, h->conf.lxcfs, &s.init, cg, err);
 }

@@ -34,13 +34,13 @@ static int stop_and_remove(void **state)
 static void test_starts_once_and_stops(void **state)
 {
 	struct test_dir *t = *state;
-	autoclose int a = lxcfs_ensure(t->fd, t->path, "auto", NULL);
+	autoclose int a = lxcfs_ensure(t->fd, t->path, "auto", NULL, NULL);
 	pid_t pid = instance(t);
 
 	assert_true(a >= 0);
 	assert_true(faccessat(a, "proc/meminfo", F_OK, 0) == 0);
 
-	autoclose int b = lxcfs_ensure(t->fd, t->path, "auto", NULL);
+	autoclose int b = lxcfs_ensure(t->fd, t->path, "auto", NULL, NULL);
 
 	assert_true(b >= 0);
 	assert_int_equal(instance(t), pid);
@@ -59,7 +59,7 @@ static void test_racing_starts(void **state)
 
 	for (int i = 0; i < 6; i++)
 		if (fork() == 0)
-			_exit(lxcfs_ensure(t->fd, t->path, "auto", NULL) < 0);
+			_exit(lxcfs_ensure(t->fd, t->path, "auto", NULL, NULL) < 0);
 	while (wait(&status) > 0)
 		assert_int_equal(status, 0);
 
@@ -79,11 +79,11 @@ static void test_off(void **state)
 	struct test_dir *t = *state;
 	struct vps_err err = {0};
 
-	assert_int_equal(lxcfs_ensure(t->fd, t->path, "off", NULL), -ENOENT);
-	assert_int_equal(lxcfs_ensure(t->fd, t->path, "/no/such", &err), -VPS_ECONF);
+	assert_int_equal(lxcfs_ensure(t->fd, t->path, "off", NULL, NULL), -ENOENT);
+	assert_int_equal(lxcfs_ensure(t->fd, t->path, "/no/such", NULL, &err), -VPS_ECONF);
 	vps_err_clear(&err);
 	/* One that ends at once: an error in time, nothing left. */
-	assert_int_equal(lxcfs_ensure(t->fd, t->path, "/bin/false", &err), -VPS_EUNSUPPORTED);
+	assert_int_equal(lxcfs_ensure(t->fd, t->path, "/bin/false", NULL, &err), -VPS_EUNSUPPORTED);
 	assert_int_equal(lxcfs_pidfd(t->fd), -ESRCH);
 }
 
@@ -151,7 +151,7 @@ static void test_crash_and_heal(void **state)
 	struct proc_ident init;
 	int ask[2], answer[2];
 	char c = '?';
-	autoclose int root = lxcfs_ensure(t->fd, t->path, "auto", NULL);
+	autoclose int root = lxcfs_ensure(t->fd, t->path, "auto", NULL, NULL);
 	pid_t vps = fake_vps(t->path, ask, answer);
 
 	close_fd(&root);
@@ -165,12 +165,12 @@ static void test_crash_and_heal(void **state)
 	while (lxcfs_pidfd(t->fd) >= 0)
 		usleep(1000);
 	assert_int_equal(again(ask, answer), 'n'); /* the crash is felt … */
-	assert_int_equal(lxcfs_heal(t->fd, t->path, "auto", &init, NULL), 0);
+	assert_int_equal(lxcfs_heal(t->fd, t->path, "auto", &init, NULL, NULL), 0);
 	assert_int_equal(again(ask, answer), 'y'); /* … and mended */
 	assert_true(is_fuse(vps, "proc/meminfo"));
 	assert_true(is_fuse(vps, "sys/devices/system/cpu/online"));
 	/* Healing what is well changes nothing. */
-	assert_int_equal(lxcfs_heal(t->fd, t->path, "auto", &init, NULL), 0);
+	assert_int_equal(lxcfs_heal(t->fd, t->path, "auto", &init, NULL, NULL), 0);
 	assert_int_equal(again(ask, answer), 'y');
 
 	/* Without lxcfs the plain files show. */
@@ -180,7 +180,7 @@ static void test_crash_and_heal(void **state)
 	while (lxcfs_pidfd(t->fd) >= 0)
 		usleep(1000);
 	assert_int_equal(again(ask, answer), 'n');
-	assert_int_not_equal(lxcfs_heal(t->fd, t->path, "off", &init, NULL), 0);
+	assert_int_not_equal(lxcfs_heal(t->fd, t->path, "off", &init, NULL, NULL), 0);
 	assert_int_equal(again(ask, answer), 'y');
 	assert_false(is_fuse(vps, "proc/meminfo"));
 	close(ask[1]);
