@@ -381,7 +381,7 @@ static void test_remove_tree_stops_at_a_mount(void **state)
 	assert_int_equal(fs_mkdir_p(t->fd, "tree/sub/mnt", 0755), 0);
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("tmpfs", mnt, "tmpfs", 0, NULL) < 0) {
-		print_message("[  SKIP  ] no right to mount here\n");
+		print_message("# SKIP: no right to mount here\n");
 		skip();
 	}
 	/* An fd from before the unshare sees the old namespace's mounts. */

@@ -186,7 +186,7 @@ static void test_owner_and_mode(void **state)
 	struct stat st;
 
 	if (geteuid() != 0) {
-		print_message("[  SKIP  ] chown needs root\n");
+		print_message("# SKIP: chown needs root\n");
 		skip();
 	}
 

@@ -177,7 +177,7 @@ static void test_find_in_sbin_without_path(void **state)
 	autofree char *old = strdup(getenv("PATH"));
 
 	if (access("/usr/sbin/useradd", X_OK) < 0) {
-		print_message("[  SKIP  ] no /usr/sbin/useradd here\n");
+		print_message("# SKIP: no /usr/sbin/useradd here\n");
 		skip();
 	}
 	unsetenv("PATH");

@@ -203,7 +203,7 @@ static void test_fs_message(void **state)
 	int fd = sys_fsopen("tmpfs", 0);
 
 	if (fd == -EPERM) {
-		print_message("[  SKIP  ] no right to open a mount context\n");
+		print_message("# SKIP: no right to open a mount context\n");
 		skip();
 	}
 	assert_true(fd >= 0);

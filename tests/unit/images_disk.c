@@ -37,7 +37,7 @@ static bool can_grow_live(void)
 {
 	if (has_cap(CAP_SYS_RESOURCE))
 		return true;
-	print_message("# SKIP live grow: this process lacks CAP_SYS_RESOURCE\n");
+	print_message("# SKIP: live grow: this process lacks CAP_SYS_RESOURCE\n");
 	return false;
 }
 
@@ -614,7 +614,7 @@ int main(void)
 		dir_test(test_race),
 	};
 	if (access("/dev/loop-control", R_OK | W_OK) < 0) {
-		printf("SKIP: no /dev/loop-control: %s\n", strerror(errno));
+		printf("# SKIP: no /dev/loop-control: %s\n", strerror(errno));
 		return 77;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -362,7 +362,7 @@ int main(void)
 		fs_test(test_btrfs),
 	};
 	if (access("/dev/loop-control", R_OK | W_OK) < 0) {
-		printf("SKIP: no /dev/loop-control: %s\n", strerror(errno));
+		printf("# SKIP: no /dev/loop-control: %s\n", strerror(errno));
 		return 77;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
