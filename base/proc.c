@@ -140,3 +140,15 @@ char *proc_find(const char *name)
 	}
 	return NULL;
 }
+
+pid_t proc_fork_into(int cgroup)
+{
+	struct clone_args args = {
+		.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+	pid_t pid = cgroup < 0 ? -1 : sys_clone3(&args, sizeof(args));
+
+	if (pid >= 0)
+		return pid;
+	pid = fork();
+	return pid < 0 ? -errno : pid;
+}

@@ -101,13 +101,13 @@ static void __attribute__((noreturn)) become(const struct monitor_args *a)
 	_exit(1);
 }
 
-static int spawn_detached(const struct monitor_args *a)
+static int spawn_detached(const struct monitor_args *a, int cgroup)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid = proc_fork_into(cgroup);
 
 	if (pid < 0)
-		return -errno;
+		return pid;
 	if (pid == 0) {
 		setsid();
 		pid = fork();
@@ -121,7 +121,7 @@ static int spawn_detached(const struct monitor_args *a)
 	return status == 0 ? 0 : -EAGAIN;
 }
 
-int monitor_adopt(const struct monitor_args *given, struct vps_err *err)
+int monitor_adopt(const struct monitor_args *given, int cgroup, struct vps_err *err)
 {
 	struct monitor_args a = *given;
 	struct vps_err said = {0};
@@ -143,7 +143,7 @@ int monitor_adopt(const struct monitor_args *given, struct vps_err *err)
 	a.pidfd = pidfd;
 	a.report = out;
 	a.adopt = true;
-	r = spawn_detached(&a);
+	r = spawn_detached(&a, cgroup);
 	close_fd(&out);
 	if (r < 0)
 		return vps_err_sys(err, r, "start a monitor for '%s'", a.name);

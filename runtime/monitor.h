@@ -94,8 +94,8 @@ int monitor_alive(int run_dir);
  * the VPS's lock held. a: id, name, root, run, directories, init, started, limits and policy;
  * pidfd may be -1 (opened from init); console, pipes, notify, oom come from the keeper; restarts,
  * failures, ready, a stop under way from its predecessor's status. -VPS_ESTATE: there is one.
- * -ESRCH: init is gone: call monitor_lost(). */
-int monitor_adopt(const struct monitor_args *a, struct vps_err *err);
+ * -ESRCH: init is gone: call monitor_lost(). cgroup: of cg_monitors_fd, -1: the caller's own. */
+int monitor_adopt(const struct monitor_args *a, int cgroup, struct vps_err *err);
 /* Both the monitor and init are gone: write instances/<id>/last with exit code -1 (unless it is
  * written: the same init) and an event, take the fds back from the keeper. The caller then
  * tears down and removes the monitor's files of the run directory. */

@@ -207,6 +207,7 @@ static bool monitor_came_up(int run_dir)
 static int reconcile_living(struct vps_locked *l, int run_dir, const struct run_state *s)
 {
 	struct monitor_args a;
+	struct cg_host *cg;
 	int r;
 
 	if (monitor_alive(run_dir) == 1 && monitor_came_up(run_dir))
@@ -214,7 +215,7 @@ static int reconcile_living(struct vps_locked *l, int run_dir, const struct run_
 	if (monitor_alive(run_dir) == 1)
 		return 1;
 	monitor_args_of(l, run_dir, s, &a);
-	r = monitor_adopt(&a, NULL);
+	r = monitor_adopt(&a, host_cgroups(l->h, &cg, NULL) < 0 ? -1 : cg_monitors_fd(cg, NULL), NULL);
 	if (r == 0)
 		event_add(l->h->run_fd, l->id, l->spec.name, "adopt", NULL, 0);
 	/* Without a keeper it still runs, and every verb but console still works on it. */

@@ -346,16 +346,17 @@ static int launch(struct start *s, struct vps_err *err)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return vps_err_sys(err, -errno, "socketpair");
-	pid = fork();
+	/* M outlives this command, and so must not stand in its cgroup: a service of systemd that
+	 * starts a VPS would kill M when it ends. */
+	pid = proc_fork_into(cg_monitors_fd(s->cgh, NULL));
 	if (pid == 0) {
 		close(pair[0]);
 		launcher(s, pair[1]);
 	}
-	r = -errno;
 	close(pair[1]);
 	if (pid < 0) {
 		close(pair[0]);
-		return vps_err_sys(err, r, "fork");
+		return vps_err_sys(err, pid, "fork");
 	}
 	close_fd(&s->mlock); /* M's from here */
 	close_fd(&s->root.disk);

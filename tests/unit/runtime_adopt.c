@@ -203,7 +203,7 @@ static void test_lost(void **state)
 	fix_kill_monitor(f);
 	kill(f->init, SIGKILL);
 	waitpid(f->init, NULL, 0);
-	assert_int_equal(monitor_adopt(&f->a, NULL), -ESRCH);
+	assert_int_equal(monitor_adopt(&f->a, -1, NULL), -ESRCH);
 	assert_int_equal(monitor_lost(&f->a, NULL), 0);
 	assert_int_equal(exit_code_of(f, &cause), -1);
 	assert_int_equal(cause, MONITOR_LOST);
@@ -228,7 +228,7 @@ static void test_no_second_adopter(void **state)
 	struct fix *f = *state;
 
 	fix_start(f, true, "sleep 60");
-	assert_int_equal(monitor_adopt(&f->a, NULL), -VPS_ESTATE);
+	assert_int_equal(monitor_adopt(&f->a, -1, NULL), -VPS_ESTATE);
 }
 
 /* A reused pid is not adopted. */
@@ -239,7 +239,7 @@ static void test_wrong_identity(void **state)
 	fix_start(f, true, "sleep 60");
 	fix_kill_monitor(f);
 	f->a.init.start_time++;
-	assert_int_equal(monitor_adopt(&f->a, NULL), -ESRCH);
+	assert_int_equal(monitor_adopt(&f->a, -1, NULL), -ESRCH);
 	f->a.init.start_time--;
 	fix_adopt(f);
 }

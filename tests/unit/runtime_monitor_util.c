@@ -213,7 +213,7 @@ void fix_adopt(struct fix *f)
 	struct vps_err err = {0};
 	struct monitor_status st;
 
-	if (monitor_adopt(&f->a, &err) < 0)
+	if (monitor_adopt(&f->a, -1, &err) < 0)
 		fail_msg("adopt: %s", err.msg);
 	assert_int_equal(monitor_alive(f->dir), 1);
 	assert_int_equal(monitor_status_read(f->dir, &st), 0);
