@@ -16,6 +16,8 @@ test_file=$(basename "$0")
 
 # A network namespace of our own: the machine's interfaces and firewall are not ours to touch.
 if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
+	# while the mirror can still be reached
+	if grep -q 'debian_image' "$0"; then debian_tar >/dev/null || exit 1; fi
 	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"
 fi
 ip link set lo up

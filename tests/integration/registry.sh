@@ -7,7 +7,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 if [ "${VPS_TEST_NETNS:-}" != registry ]; then
-	VPS_TEST_NETNS=registry exec unshare --net -- "$0" "$@"
+	VPS_TEST_NETNS=registry exec unshare --net --mount -- "$0" "$@"
 fi
 ip link set lo up
 tool=${VPS_BUILD:-$top/build/main}/tests/integration/pull_tool
@@ -17,6 +17,11 @@ done
 [ -x "$tool" ] || { echo "SKIP: $tool is not built"; exit 77; }
 
 work=$(mktemp -d /var/tmp/vps-registry.XXXXXX)
+if ! getent hosts localhost >/dev/null; then # a root that nobody gave an /etc/hosts
+	cp -a /etc "$work/etc"
+	echo '127.0.0.1 localhost' >>"$work/etc/hosts"
+	mount --bind "$work/etc" /etc
+fi
 declare -A pids=()
 stop() { [ -z "${pids[$1]:-}" ] || { kill -KILL "${pids[$1]}" 2>/dev/null || true; wait "${pids[$1]}" 2>/dev/null || true; unset "pids[$1]"; }; }
 clean() { local p; for p in "${!pids[@]}"; do stop "$p"; done; rm -rf --one-file-system "$work"; }

@@ -45,7 +45,8 @@ static inline unsigned char *tar_head(struct tar *t, const char *name, char type
 				      const char *link)
 {
 	unsigned char h[512] = { 0 };
-	memcpy(h, name, strnlen(name, 100));
+	size_t n = strlen(name);
+	memcpy(h, name, n < 100 ? n : 100);
 	tar_oct(h + 100, 7, t->mode ? t->mode : type == '5' ? 0755 : 0644);
 	tar_oct(h + 108, 7, t->uid);
 	tar_oct(h + 116, 7, t->gid);
