@@ -257,7 +257,7 @@ static unsigned v2_controllers_of(const struct cg_plan *p)
 
 int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *err)
 {
-	int r = cg_limits_check(cg->h, l, err);
+	int r = cg_limits_check_each(cg->h, l, err);
 	if (r < 0)
 		return r;
 	auto_done(cg_plan_done) struct cg_plan plan = { 0 };

@@ -97,7 +97,7 @@ bool cg_host_unified(const struct cg_host *h);
 int cg_host_version(const struct cg_host *h, enum cg_controller c);
 const char *cg_controller_name(enum cg_controller c);
 
-/* Would every limit that is set be enforced here? 0, or -VPS_EUNSUPPORTED with why and
+/* Would every limit that is set be enforced in a new group here? 0, or -VPS_EUNSUPPORTED with why and
  * what to do; -VPS_EUSAGE for a value out of range (io_weight 0, cpuset with CPUs that are not
  * there, min above max, …). Pure but for reading sysfs. */
 int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err);
@@ -127,8 +127,8 @@ struct cg *cg_close(struct cg *cg);
 static inline void cg_closep(struct cg **cg) { *cg = cg_close(*cg); }
 
 /* Write every field that is set and differs, in an order that is valid at each step (raising
- * before lowering: high/max/min against each other, live). Checks as cg_limits_check does. On
- * failure what was written is put back.
+ * before lowering: high/max/min against each other, live). Checks as cg_limits_check does, but holds
+ * what is set against what the group has. On failure what was written is put back.
  * Lowering memory_max below what is used is allowed only if the kernel can reclaim down to it
  * (memory.high first, bounded reclaim), else -VPS_ERESOURCE and the old limit stays. */
 int cg_limits_apply(struct cg *cg, const struct cg_limits *l, struct vps_err *err);

@@ -310,7 +310,7 @@ static int check_oom_group(const struct cg_host *h, const struct cg_limits *l, s
 	return 0;
 }
 
-int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err)
+int cg_limits_check_each(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err)
 {
 	for (size_t i = 0; i < cg_n_limit_rows; i++) {
 		uint64_t v = cg_limit_get(&cg_limit_rows[i], l);
@@ -327,6 +327,28 @@ int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct v
 		r = check_hugetlb(h, l, err);
 	if (r >= 0)
 		r = check_oom_group(h, l, err);
+	return r;
+}
+
+static bool is_limit(uint64_t v)
+{
+	return v != CG_UNSET && v != CG_MAX;
+}
+
+int cg_v1_swap_alone(uint64_t memory, uint64_t swap, struct vps_err *err)
+{
+	if (is_limit(memory) || !is_limit(swap))
+		return 0;
+	return vps_err_set(err, VPS_EUNSUPPORTED,
+			   "swap.max without memory.max needs cgroup v2 (v1 limits only the "
+			   "sum of both): set memory.max too, or swap.max to max");
+}
+
+int cg_limits_check(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err)
+{
+	int r = cg_limits_check_each(h, l, err);
+	if (r >= 0 && cg_host_version(h, CG_MEMORY) == 1)
+		r = cg_v1_swap_alone(l->memory_max, l->swap_max, err);
 	return r;
 }
 

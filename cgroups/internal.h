@@ -126,6 +126,11 @@ int cg_write_load(const struct cg *cg, struct cg_write *w);
 int cg_limits_plan(const struct cg *cg, const struct cg_limits *l, struct cg_plan *ret,
 		   struct vps_err *err);
 
+/* check.c: each limit by itself, and what is set of them against each other. */
+int cg_limits_check_each(const struct cg_host *h, const struct cg_limits *l, struct vps_err *err);
+/* v1 has no file for swap alone. */
+int cg_v1_swap_alone(uint64_t memory, uint64_t swap, struct vps_err *err);
+
 /* Order of writing (apply.c), once the old values are known: all that is not lowered as planned,
  * then what is lowered, backwards; without what is so already. ret has room for p->n. */
 size_t cg_plan_order(const struct cg_plan *p, struct cg_write **ret);

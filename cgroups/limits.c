@@ -216,11 +216,9 @@ static int plan_v1_memory(const struct cg *cg, const struct cg_limits *l, struct
 		swap = l->swap_max;
 	if (l->memory_max != CG_UNSET)
 		mem = l->memory_max;
-	if (mem == CG_MAX && swap != CG_MAX)
-		return vps_err_set(
-			err, VPS_EUNSUPPORTED,
-			"swap.max without memory.max needs cgroup v2 (v1 limits only the "
-			"sum of both): set memory.max too, or swap.max to max");
+	r = cg_v1_swap_alone(mem, swap, err);
+	if (r < 0)
+		return r;
 	if (counted)
 		set_amount(&p->w[p->n - 2], swap == CG_MAX ? CG_MAX : mem + swap);
 	set_amount(&p->w[p->n - 1], mem);

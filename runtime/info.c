@@ -96,6 +96,8 @@ static void fill_last(struct vps_info *i, int instance_dir)
 		i->stopped = last.stopped;
 		if (!i->started)
 			i->started = last.started;
+		if (!i->init)
+			i->oom_kills = last.oom_kills;
 	}
 	n = fs_read_buf(instance_dir, "last-error", buf, sizeof(buf));
 	if (n > 0)

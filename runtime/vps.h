@@ -81,7 +81,7 @@ struct vps_info {
 	uint64_t stopped;
 	int exit_code;		/* of the last run: 0..255, 128+signal; -1 none or not known */
 	unsigned restarts;
-	uint64_t oom_kills;	/* of this run */
+	uint64_t oom_kills;	/* of this run, or the last one */
 	char *last_error;	/* of the last start, or NULL */
 	char *path;		/* instances/<id> */
 };

@@ -109,6 +109,7 @@ static void say_end(struct monitor *m)
 
 static void record(struct monitor *m)
 {
+	m->due[T_OOM] = 0; /* no later time to tell */
 	oom_count(m);
 
 	struct restart_decision d = restart_decide(m->a.restart, m->a.restart_max, m->cause,

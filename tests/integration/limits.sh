@@ -17,6 +17,19 @@ test_memory_limit_kills_inside_only_and_is_told() {
 	vps delete -f mem
 }
 
+test_a_vps_that_memory_ended_tells_so() {
+	vps create oom --image tiny --memory 32M --swap 0 -- sh -c 'sleep 0.2; x=x; while :; do x=$x$x; done'
+	expect_exit 137 vps start --attach oom
+	wait_until 10 sh -c 'vps status oom | grep -q stopped'
+	expect "$(vps status oom)" '*stopped*oom=1*exit=137*'
+	expect "$(vps events --json oom | jq -r .event | tr '\n' ' ')" '*start*oom exit '
+	# of the last run only
+	vps set oom --command 'sleep 1000'
+	vps start oom
+	expect "$(vps status oom)" '*running*oom=0*'
+	vps delete -f oom
+}
+
 test_memory_can_be_raised_and_lowered_live() {
 	vps launch live --image tiny --memory 64M -- sleep 1000
 	vps set live --memory 128M
@@ -139,7 +152,13 @@ test_what_cannot_be_enforced_is_refused() {
 	[ $unified = 0 ] || skip "this host enforces all of it"
 	expect_exit 5 vps launch r1 --image tiny --memory-high 32M -- sleep 10
 	expect "$(cat "$work/.err")" '*memory.high*'
-	expect "$(vps list -aq)" ''
+	# v1 knows memory with swap only
+	expect_exit 5 vps create r2 --image tiny --swap 0
+	expect "$(cat "$work/.err")" '*swap.max*'
+	vps create r3 --image tiny --swap 0 --memory 32M
+	expect_exit 5 vps set r3 --memory max
+	expect "$(vps list -aq)" r3
+	vps delete r3
 }
 
 test_what_holds_only_in_part_is_told() {

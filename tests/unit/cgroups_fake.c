@@ -307,6 +307,7 @@ static void test_v1_swap_sum(void **state)
 	cg_limits_init(&l);
 	l.swap_max = 1 << 20;
 	assert_int_equal(cg_limits_apply(f->cg, &l, NULL), -VPS_EUNSUPPORTED);
+	assert_int_equal(cg_limits_check(f->h, &l, NULL), -VPS_EUNSUPPORTED);
 	put(f, M "memory.limit_in_bytes", "104857600\n");
 	put(f, M "memory.memsw.limit_in_bytes", "209715200\n");
 	cg_limits_init(&l);
