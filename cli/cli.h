@@ -110,6 +110,8 @@ int cli_host(struct cli *c, struct vps_err *err);
 int cli_images(struct cli *c, struct img_store **ret, struct vps_err *err);
 /* "vps: <message>" on stderr, escaped; returns the exit code for r. */
 int cli_fail(const struct cli *c, int r, const struct vps_err *err);
+/* The same for a command inside; the exit code is a shell's: 127 not found, 126 not to be run. */
+int cli_exec_fail(const struct cli *c, int r, const struct vps_err *err);
 /* What this host enforces only in part of a definition, on stderr, not with -q. */
 void cli_warn_caveats(struct cli *c, const struct vps_spec *s);
 /* A usage error with the verb's usage line. */

@@ -139,17 +139,12 @@ int verb_run(struct cli *c)
 	r = vps_start(c->host, i.spec.name, &so, &err);
 	if (r >= 0 && detach)
 		return print_created(c, &i);
-	int code = 0;
 	if (r >= 0)
-		code = r = cli_attach(c, i.spec.name, &err);
+		r = cli_attach(c, i.spec.name, &err);
 	if (r < 0) {
-		cli_fail(c, r, &err);
-		code = r == -VPS_EEXEC ? EXIT_NOT_FOUND : cli_exit_code(r);
+		r = cli_exec_fail(c, r, &err);
 		if (cli_flag(c, "rm")) /* it never ran, so nobody else removes it */
 			vps_delete(c->host, i.spec.name, true, NULL);
-		return code;
 	}
-	if (cli_flag(c, "rm"))
-		vps_wait(c->host, i.spec.name, VPS_WAIT_DELETED, 10000, NULL, NULL);
-	return code;
+	return r;
 }

@@ -93,15 +93,7 @@ static int exec_with(struct cli *c, char *const *argv)
 		r = cli_host(c, &err);
 	if (r >= 0)
 		r = run_inside(c, &x, &err);
-	if (r >= 0)
-		return r;
-	int code = cli_fail(c, r, &err);
-	/* As a shell says it: 127 not found, 126 found but not to be run. */
-	if (r == -VPS_EEXEC)
-		return strstr(err.msg, "not found") || strstr(err.msg, "No such file")
-			       ? EXIT_NOT_FOUND
-			       : EXIT_CANNOT_EXEC;
-	return code;
+	return r < 0 ? cli_exec_fail(c, r, &err) : r;
 }
 
 int verb_exec(struct cli *c)

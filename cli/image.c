@@ -74,8 +74,18 @@ static int opts_of(struct cli *c, struct img_opts *o, struct vps_err *err)
 	return 0;
 }
 
+/* Of its names the one that was asked for: it may have had others before. */
+static const char *name_taken(const struct img_info *i, const char *ref)
+{
+	for (char **r = i->refs; ref && r && *r; r++)
+		if (str_starts(*r, ref) &&
+		    (!(*r)[strlen(ref)] || str_eq(*r + strlen(ref), ":latest")))
+			return *r;
+	return i->refs && i->refs[0] ? i->refs[0] : "(no name)";
+}
+
 /* What import, pull and bootstrap print: the name, or JSON. */
-static int print_result(struct cli *c, const struct img_info *i)
+static int print_result(struct cli *c, const struct img_info *i, const char *ref)
 {
 	cli_progress_end();
 	if (c->json) {
@@ -88,7 +98,7 @@ static int print_result(struct cli *c, const struct img_info *i)
 	if (c->quiet)
 		printf("%s\n", i->digest);
 	else
-		printf("%s  %s  %s, %zu layer%s\n", i->refs ? i->refs[0] : "(no name)", i->digest,
+		printf("%s  %s  %s, %zu layer%s\n", name_taken(i, ref), i->digest,
 		       fmt_size(i->size, size, sizeof(size)), i->n_layers,
 		       i->n_layers == 1 ? "" : "s");
 	for (char **r = i->refused; r && *r && !c->quiet; r++) {
@@ -114,7 +124,7 @@ int verb_image_import(struct cli *c)
 		r = cli_images(c, &s, &err);
 	if (r >= 0)
 		r = img_import(s, c->args[0], fmt, c->args[1], &o, &i, &err);
-	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i);
+	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i, c->args[1]);
 }
 
 /* "user:password" in place; the environment keeps a password out of `ps`. */
@@ -177,7 +187,7 @@ int verb_image_pull(struct cli *c)
 	autofree char *ref = r >= 0 ? full_ref(c) : NULL;
 	if (r >= 0)
 		r = ref ? img_pull(s, ref, c->args[1], &p, &o, &i, &err) : -ENOMEM;
-	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i);
+	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i, c->args[1] ? c->args[1] : ref);
 }
 
 int verb_image_bootstrap(struct cli *c)
@@ -200,18 +210,21 @@ int verb_image_bootstrap(struct cli *c)
 		r = cli_images(c, &s, &err);
 	if (r >= 0)
 		r = ref ? img_bootstrap(s, &b, ref, &o, &i, &err) : -ENOMEM;
-	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i);
+	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i, ref);
+}
+
+static bool wanted(const struct cli *c, const char *ref)
+{
+	return !c->n_args || fnmatch(c->args[0], ref, 0) == 0 ||
+	       (str_starts(ref, c->args[0]) && ref[strlen(c->args[0])] == ':');
 }
 
 static bool matches(const struct cli *c, const struct img_info *i)
 {
-	if (!c->n_args)
-		return true;
 	for (char **r = i->refs; r && *r; r++)
-		if (fnmatch(c->args[0], *r, 0) == 0 ||
-		    (str_starts(*r, c->args[0]) && (*r)[strlen(c->args[0])] == ':'))
+		if (wanted(c, *r))
 			return true;
-	return false;
+	return !c->n_args;
 }
 
 static void list_row(struct table *t, const struct img_info *i, const char *ref)
@@ -242,12 +255,11 @@ static int print_list(struct cli *c, const struct img_info *list, size_t n)
 	for (size_t k = 0; k < ARRAY_LEN(titles); k++)
 		table_head(t, k, titles[k], k >= 3 && k <= 5);
 	for (size_t k = 0; k < n; k++) {
-		if (!matches(c, &list[k]))
-			continue;
-		if (!list[k].refs || !list[k].refs[0])
+		if (!c->n_args && (!list[k].refs || !list[k].refs[0]))
 			list_row(t, &list[k], NULL);
 		for (char **ref = list[k].refs; ref && *ref; ref++)
-			list_row(t, &list[k], *ref);
+			if (wanted(c, *ref))
+				list_row(t, &list[k], *ref);
 	}
 	table_print(t, stdout, !cli_flag(c, "no-header"));
 	return 0;
@@ -268,8 +280,9 @@ static int print_list_json(struct cli *c, const struct img_info *list, size_t n)
 static int print_names(struct cli *c, const struct img_info *list, size_t n)
 {
 	for (size_t k = 0; k < n; k++)
-		for (char **ref = list[k].refs; matches(c, &list[k]) && ref && *ref; ref++)
-			printf("%s\n", *ref);
+		for (char **ref = list[k].refs; ref && *ref; ref++)
+			if (wanted(c, *ref))
+				printf("%s\n", *ref);
 	return 0;
 }
 

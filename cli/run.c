@@ -52,6 +52,15 @@ int cli_fail(const struct cli *c, int r, const struct vps_err *err)
 	return cli_exit_code(r);
 }
 
+int cli_exec_fail(const struct cli *c, int r, const struct vps_err *err)
+{
+	int code = cli_fail(c, r, err);
+	if (r != -VPS_EEXEC)
+		return code;
+	return strstr(err->msg, "not found") || strstr(err->msg, "No such file") ? EXIT_NOT_FOUND
+										 : EXIT_CANNOT_EXEC;
+}
+
 void cli_warn_caveats(struct cli *c, const struct vps_spec *s)
 {
 	auto_strv words = NULL;

@@ -42,6 +42,17 @@ static int start_one(struct cli *c, const char *name, struct vps_err *err)
 	return r < 0 ? r : vps_start(c->host, name, &so, err);
 }
 
+/* The exit code comes before the teardown; the next command is to find that done. */
+static void wait_over(struct cli *c, const char *name)
+{
+	auto_done(vps_info_done) struct vps_info i = {0};
+	if (vps_get(c->host, name, &i, NULL) < 0 || i.status == VPS_RESTARTING ||
+	    i.spec.restart != RESTART_NO)
+		return;
+	vps_wait(c->host, name, i.spec.remove_on_exit ? VPS_WAIT_DELETED : VPS_WAIT_STOPPED, 10000,
+		 NULL, NULL);
+}
+
 int cli_attach(struct cli *c, const char *name, struct vps_err *err)
 {
 	struct vps_console *con = NULL;
@@ -60,6 +71,8 @@ int cli_attach(struct cli *c, const char *name, struct vps_err *err)
 	vps_console_close(con);
 	if (why == RELAY_DETACHED)
 		fprintf(stderr, "\ndetached; '%s' runs on\n", name);
+	else
+		wait_over(c, name);
 	return code;
 }
 

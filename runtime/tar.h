@@ -15,7 +15,8 @@
 #include "base/err.h"
 
 /* Write dirfd/name (a tree, links not followed, other file systems included) to fd, its top entry
- * named as ("." or a name without '/'). Sockets are left out. A file that changes while it is read
+ * named as ("." or a name without '/'). Sockets are left out; of the kernel's views (proc, sysfs,
+ * cgroup, devpts) below the top only the directory comes along. A file that changes while it is read
  * keeps the length that its header says. */
 int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err *err);
 

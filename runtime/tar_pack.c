@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -259,6 +261,25 @@ static int pack_children(struct packer *p, DIR *d)
 	}
 }
 
+/* The kernel's own views: no data, much of it unreadable, sizes that are not true. */
+static bool is_view(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0)
+		return false;
+	switch ((unsigned long)fs.f_type) {
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case CGROUP_SUPER_MAGIC:
+	case CGROUP2_SUPER_MAGIC:
+	case DEVPTS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int pack_dir(struct packer *p, int dirfd, const char *name)
 {
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -277,7 +298,8 @@ static int pack_dir(struct packer *p, int dirfd, const char *name)
 		r = fail(p, -ELOOP, "too deep");
 	} else {
 		r = put_entry(p, &st, '5', NULL, 0);
-		r = r ?: pack_children(p, d);
+		if (r == 0 && (p->depth == 1 || !is_view(fd)))
+			r = pack_children(p, d);
 	}
 	p->depth--;
 	closedir(d);

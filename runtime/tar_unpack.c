@@ -40,6 +40,7 @@ struct unpacker {
 	int in, base;
 	const struct tar_unpack_opts *o;
 	struct vps_err *err;
+	char *top; /* owned; with o->as: what the first entry's top component was */
 	struct pending *dirs;
 	size_t n_dirs, cap_dirs;
 	int left_out;
@@ -297,6 +298,14 @@ static void drain(struct unpacker *u)
 
 /* ---- names ---------------------------------------------------------------------- */
 
+/* With o->as all is one tree: a second one would overwrite the first. */
+static int check_top(struct unpacker *u, const char *top)
+{
+	if (!u->top)
+		return str_set(&u->top, top);
+	return str_eq(u->top, top) ? 0 : -ENOTDIR;
+}
+
 /* The path below the base: no empty, "." or ".." component, top renamed. "": the base itself. */
 static int clean_path(struct unpacker *u, const char *raw, char **ret)
 {
@@ -315,6 +324,8 @@ static int clean_path(struct unpacker *u, const char *raw, char **ret)
 			continue;
 		if (str_eq(*p, ".."))
 			return fail(u, -EPERM, raw, "refused: '..' in");
+		if (u->o->as && first && check_top(u, dot_top ? "." : *p) < 0)
+			return fail(u, -ENOTDIR, u->o->as, "the stream has several entries:");
 		if (out.len)
 			sb_addc(&out, '/');
 		sb_add(&out, u->o->as && !dot_top && first ? u->o->as : *p);
@@ -607,5 +618,6 @@ int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_er
 	for (size_t i = 0; i < u.n_dirs; i++)
 		free(u.dirs[i].path);
 	free(u.dirs);
+	free(u.top);
 	return r < 0 ? r : u.left_out;
 }

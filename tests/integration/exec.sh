@@ -125,8 +125,27 @@ test_cp_files_both_ways() {
 
 test_cp_tar_streams() {
 	vps cp box:/etc/passwd - | tar -tf - | grep -qx passwd
+	echo payload >"$work/f"
 	tar -C "$work" -cf - f | vps cp - box:/tmp
 	vps exec box test -f /tmp/f
+	# one entry takes the target's name; of two the second would overwrite the first
+	echo other >"$work/g"
+	tar -C "$work" -cf - f | vps cp - box:/tmp/one
+	expect "$(vps exec box cat /tmp/one)" payload
+	expect_exit 3 vps cp - box:/tmp/two < <(tar -C "$work" -cf - f g)
+	expect "$(cat "$work/.err")" '*several entries*'
+	expect "$(vps exec box cat /tmp/two)" payload
+}
+
+test_cp_of_the_whole_root_leaves_out_the_kernels_views() {
+	vps cp box:/ "$work/whole"
+	expect "$(cat "$work/whole/etc/passwd")" 'root:*'
+	[ -d "$work/whole/proc" ] && [ -d "$work/whole/sys" ]
+	expect "$(ls -A "$work/whole/proc" "$work/whole/sys" | tr -d '\n')" '*proc:*sys:'
+	rm -rf "$work/whole"
+	# asked for by name it comes
+	vps cp box:/proc/meminfo "$work/meminfo"
+	grep -q MemTotal "$work/meminfo"
 }
 
 test_cp_never_follows_the_tenants_links() {

@@ -128,12 +128,20 @@ test_two_imports_and_a_gc_race() {
 }
 
 test_references() {
+	vps image import -q "$work/tiny.tar" tiny
 	vps image tag tiny other:name
 	expect "$(vps image inspect other:name | jq -r '.[0].digest')" "$(vps image inspect tiny | jq -r '.[0].digest')"
 	expect_exit 13 vps image inspect tinny
 	expect "$(cat "$work/.err")" '*tiny*'
 	expect_exit 2 vps image tag tiny 'UPPER CASE'
-	vps image remove other:name
+	# of one image's names only those that are asked for
+	expect "$(vps image list -q 'other*')" other:name
+	expect "$(vps image list -q other)" other:name
+	expect "$(vps image list -H 'o*:n*' | wc -l)" 1
+	expect "$(vps image list --json other | jq length)" 1
+	# what is told is the name that was given, whichever others the content has
+	expect "$(vps image import "$work/tiny.tar" zoo)" 'zoo:latest *1 layer'
+	vps image remove other:name zoo
 }
 
 run_tests

@@ -53,8 +53,34 @@ test_run_gives_output_input_and_exit_code() {
 	expect_exit 7 vps run --rm --image tiny -- sh -c 'echo err >&2; exit 7'
 	expect "$(cat "$work/.err")" err
 	expect_exit 127 vps run --rm --image tiny -- /no/such/program
+	expect_exit 126 vps run --rm --image tiny -- /etc/passwd
 	expect_exit 137 vps run --rm --image tiny -- sh -c 'kill -9 $$'
 	expect "$(vps list -aq)" ''
+}
+
+test_it_is_over_when_run_and_attach_return() {
+	local i
+	for i in 1 2 3; do
+		expect_exit 3 vps run --image tiny over -- sh -c 'exit 3'
+		expect "$(vps status over)" 'VPS * over stopped *exit=3'
+		expect_exit 3 vps start --attach over
+		vps delete over
+	done
+}
+
+test_run_detached_from_its_terminal_runs_on() {
+	local t="tmux -L vpr$$"
+	$t -f /dev/null new-session -d -x 80 -y 24 "PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN \
+		VPS_CONF=$VPS_CONF vps run --rm -t --image tiny det -- sh; echo left with \$?; sleep 30"
+	wait_until 10 sh -c "$t capture-pane -p | grep -q '/ #'"
+	$t send-keys Enter Escape .
+	# and does not wait for its end, either
+	wait_until 4 sh -c "$t capture-pane -p | grep -q 'left with 0'"
+	$t capture-pane -p | grep -q "detached; 'det' runs on"
+	$t kill-server
+	expect "$(vps status det)" '*running*'
+	vps stop --kill det
+	vps wait --for deleted -t 10s det
 }
 
 test_run_passes_megabytes_unchanged() {
