@@ -77,7 +77,16 @@ static void c_host(const struct vps_info *i, struct strbuf *sb)
 {
 	sb_add(sb, i->spec.hostname ? i->spec.hostname : i->spec.name ? i->spec.name : "-");
 }
-static void c_ip(const struct vps_info *i, struct strbuf *sb) { put_strv(sb, i->spec.addrs); }
+/* A routed address is one host's: its /32 or /128 says nothing. */
+static void c_ip(const struct vps_info *i, struct strbuf *sb)
+{
+	for (char **a = i->spec.addrs; a && *a; a++) {
+		const char *len = strchr(*a, '/');
+		bool host = len && (str_eq(len, "/32") || str_eq(len, "/128"));
+		sb_addf(sb, "%s%.*s", a == i->spec.addrs ? "" : ",",
+			host ? (int)(len - *a) : (int)strlen(*a), *a);
+	}
+}
 static void c_ports(const struct vps_info *i, struct strbuf *sb) { put_strv(sb, i->spec.publish); }
 static void c_memory(const struct vps_info *i, struct strbuf *sb) { put_limit(sb, i->spec.memory); }
 static uint64_t n_memory(const struct vps_info *i) { return i->spec.memory; }
