@@ -329,6 +329,34 @@ t_killed_pull_leaves_nothing_to_the_next() {
 	expect "$(find "$root/images/tmp" -mindepth 1 ! -name 'lock.*' | wc -l)" 0
 }
 
+# The same by the command: its options, the configuration, what it prints and its exit codes.
+t_the_command_pulls() {
+	local bin=${VPS_BUILD:-$top/build/main}
+	local vps=(env "VPS_LIBEXEC=$bin" "VPS_CONF=$work/vps.conf" "$bin/vps" --root "$root" --run "$work/run")
+	local image="localhost:$basic/test/img"
+	echo "default-registry = localhost:$basic" >"$work/vps.conf"
+	rm -f "$work/err"
+	expect "$("${vps[@]}" image pull -q --ca-file "$ca" --user 'ali:open sesame' "$image:v1" 2>"$work/err")" "$v1"
+	expect "$(cat "$work/err")" '' # nobody watches: no bars
+	expect "$("${vps[@]}" image list -q)" "$image:v1"
+	# without a host the configured registry; another name; the password from the environment
+	expect "$(VPS_REGISTRY_PASSWORD='open sesame' "${vps[@]}" image pull --ca-file "$ca" --user ali \
+		test/img:many mine --parallel 2 | cut -d' ' -f1,3)" "mine:latest $many"
+	printf '{"auths":{"localhost:%s":{"auth":"%s"}}}' $basic "$(printf 'ali:open sesame' | base64)" >"$work/a.json"
+	expect "$("${vps[@]}" image pull -q --ca-file "$ca" --auth-file "$work/a.json" --arch arm64 "$image:multi" arm)" "$arm"
+	# no certificate, no login, a wrong one, no server, a bad option, no such tag
+	local got=() r i
+	for i in "$image:v1" "--ca-file $ca $image:v1" "--ca-file $ca --user ali:no $image:v1" localhost:1/test/img:v1 \
+		"--parallel 0 $image:v1" "--ca-file $ca --auth-file $work/a.json $image:nope"; do
+		r=0
+		# shellcheck disable=SC2086
+		"${vps[@]}" image pull $i bad >/dev/null 2>&1 || r=$?
+		got+=("$r")
+	done
+	expect "${got[*]}" "7 7 7 7 2 13"
+	expect "$("${vps[@]}" image list -q | tr '\n' ' ')" "arm:latest $image:v1 mine:latest "
+}
+
 # ---- run ---------------------------------------------------------------------
 cast || { echo "not ok 1 - the registries start"; exit 1; }
 mapfile -t names < <(grep -oE '^t_[a-z0-9_]+' "$0")
