@@ -33,7 +33,14 @@ static void tell(struct audit *s, unsigned id, bool fixed, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	if (s->a->found)
-		s->a->found(s->a->arg, id, what, fixed);
+		s->a->found(s->a->arg, id, what, NULL, fixed);
+}
+
+/* What only the operator can mend. */
+static void advise(struct audit *s, unsigned id, const char *help, const char *what)
+{
+	if (s->a->found)
+		s->a->found(s->a->arg, id, what, help, false);
 }
 
 static bool has(const unsigned *ids, size_t n, unsigned id)
@@ -138,14 +145,24 @@ static void check_table(struct audit *s, enum nft_table t, bool wanted)
 static void forward_drop(void *arg, int family, const char *table, const char *chain)
 {
 	struct audit *s = arg;
+	const char *fam = family == NFPROTO_IPV4 ? "ip" : family == NFPROTO_IPV6 ? "ip6" : "inet";
+	bool legacy = family != NFPROTO_INET && str_eq(table, "filter") && str_eq(chain, "FORWARD");
+	char what[256], help[256];
 
-	tell(s, 0, false,
-	     "chain '%s %s %s' drops what is forwarded, by policy: guests may be cut off; allow "
-	     "forwarding from and to %s* there",
-	     family == NFPROTO_IPV4   ? "ip"
-	     : family == NFPROTO_IPV6 ? "ip6"
-				      : "inet",
-	     table, chain, s->h->tag);
+	snprintf(what, sizeof(what),
+		 "chain '%s %.60s %.60s' drops by policy what is forwarded: guests may be cut off",
+		 fam, table, chain);
+	if (legacy)
+		snprintf(help, sizeof(help),
+			 "unless it lets them pass: for d in i o; do %stables -I FORWARD -$d %s+ "
+			 "-j ACCEPT; done",
+			 fam, s->h->tag);
+	else
+		snprintf(help, sizeof(help),
+			 "unless it lets them pass: for d in i o; do nft insert rule %s %.60s %.60s "
+			 "${d}ifname '%s*' accept; done",
+			 fam, table, chain, s->h->tag);
+	advise(s, 0, help, what);
 }
 
 static void check_host(struct audit *s, bool routed, bool v6)
@@ -386,7 +403,7 @@ static void check_live(struct audit *s, const struct nft_guests *want)
 
 		if ((mode == NET_ROUTED || mode == NET_BRIDGE) && !has(s->links, s->n_links, id) &&
 		    !busy(s, id))
-			tell(s, id, false, "the network link is gone; restart the VPS");
+			advise(s, id, "restart the VPS", "the network link is gone");
 	}
 }
 

@@ -152,16 +152,9 @@ static void add_limit(struct maker *m, enum nft_table t, enum nft_set s, uint64_
 	e->burst = burst;
 }
 
-/* A policer drops what a shaper would let wait, so TCP needs room for its bursts: 100 ms of the
- * rate, and never less than a few of the largest packets a guest hands over in one piece. */
-static uint32_t rate_burst(uint64_t bytes)
-{
-	uint64_t burst = bytes / 10;
-
-	if (burst < 65536)
-		burst = 65536;
-	return burst > UINT32_MAX ? UINT32_MAX : (uint32_t)burst;
-}
+/* Added to what a second carries: nft_limit_init (net/netfilter/nft_limit.c) makes the bucket of a limit
+ * by bytes that large. The largest packet a guest hands over in one piece fits at any rate. */
+#define RATE_BURST 65536
 
 static void add_limits(struct maker *m, const struct net_plan *p)
 {
@@ -172,7 +165,7 @@ static void add_limits(struct maker *m, const struct net_plan *p)
 			  burst > UINT32_MAX ? UINT32_MAX : (uint32_t)burst);
 	}
 	if (p->rate_out)
-		add_limit(m, m->table, SET_RATE, p->rate_out / 8, rate_burst(p->rate_out / 8));
+		add_limit(m, m->table, SET_RATE, p->rate_out / 8, RATE_BURST);
 	if (m->table == NFT_T_INET) {
 		uint32_t class = nft_ct_class(p->conntrack_max ? p->conntrack_max : m->ct_default);
 		struct nft_elem *e = add(m, NFT_T_INET, SET_CTCAP);

@@ -133,7 +133,8 @@ struct net_audit {
 	const unsigned *live, *defined;
 	size_t n_live, n_defined;
 	bool fix;
-	void (*found)(void *arg, unsigned id, const char *what, bool fixed);
+	/* help: NULL where fix mends it, else what the operator may do */
+	void (*found)(void *arg, unsigned id, const char *what, const char *help, bool fixed);
 	/* fills the plan of a live guest; called only with fix, or to compare */
 	int (*get_plan)(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err);
 	/* May be NULL. True: id came to life or into being after the lists were made, or a command

@@ -375,9 +375,12 @@ static void check_cgroups(struct check *c)
 	}
 }
 
-static void net_found(void *arg, unsigned id, const char *what, bool fixed)
+/* What is the host's own and not of a VPS is advice. */
+static void net_found(void *arg, unsigned id, const char *what, const char *help, bool fixed)
 {
-	check_add(arg, fixed ? CHECK_FIXED : CHECK_LEFTOVER, id, GC_HELP, "%s", what);
+	enum check_kind kind = fixed ? CHECK_FIXED : help && !id ? CHECK_NOTE : CHECK_LEFTOVER;
+
+	check_add(arg, kind, id, help ? help : GC_HELP, "%s", what);
 }
 
 static int net_plan_of(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err)

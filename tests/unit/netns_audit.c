@@ -35,15 +35,15 @@ struct findings {
 	unsigned busy;
 };
 
-static void found(void *arg, unsigned id, const char *what, bool fixed)
+static void found(void *arg, unsigned id, const char *what, const char *help, bool fixed)
 {
 	struct findings *f = arg;
 	size_t at = strlen(f->text);
 
 	f->n++;
 	f->fixed += fixed;
-	snprintf(f->text + at, sizeof(f->text) - at, "%u: %s%s\n", id, what,
-		 fixed ? " [fixed]" : "");
+	snprintf(f->text + at, sizeof(f->text) - at, "%u: %s%s%s%s\n", id, what,
+		 help ? "; " : "", help ? help : "", fixed ? " [fixed]" : "");
 }
 
 static int plan_of(void *arg, unsigned id, struct net_plan *ret, struct vps_err *err)
@@ -173,6 +173,7 @@ static void test_others_policy(void **state)
 	       "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward "
 	       "priority 0; policy drop; }'");
 	expect(audit(true, 1, 0), "chain 'ip filter FORWARD' drops", false);
+	expect(audit(true, 1, 0), "iptables -I FORWARD -$d lab+ -j ACCEPT", false);
 	assert_int_equal(lab_sh(-1, "nft list chain ip filter FORWARD | grep -q 'policy drop'"), 0);
 }
 
