@@ -15,7 +15,9 @@ static const char bash_script[] =
 	"\t\t\tcompopt -o default 2>/dev/null\n"
 	"\t\t\tcontinue\n"
 	"\t\tfi\n"
-	"\t\t[[ $word == \"$cur\"* ]] && COMPREPLY+=(\"$word\")\n"
+	"\t\t[[ $word == \"$cur\"* ]] || continue\n"
+	"\t\tCOMPREPLY+=(\"$word\")\n"
+	"\t\t[[ $word != *[:=] ]] || compopt -o nospace 2>/dev/null\n"
 	"\tdone < <(\"${COMP_WORDS[0]}\" _complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" "
 	"2>/dev/null)\n"
 	"}\n"
@@ -84,7 +86,8 @@ static void option_words(const struct cli_verb *v)
 		printf("--%s\n", o->name);
 }
 
-static void vps_words(struct cli *c, enum cli_complete what)
+/* after: what follows the name */
+static void vps_words(struct cli *c, enum cli_complete what, const char *after)
 {
 	struct vps_info *list = NULL;
 	size_t n = 0;
@@ -95,7 +98,7 @@ static void vps_words(struct cli *c, enum cli_complete what)
 		if ((what == COMPLETE_VPS_RUNNING && !up) || (what == COMPLETE_VPS_STOPPED && up))
 			continue;
 		if (list[i].spec.name)
-			puts(list[i].spec.name);
+			printf("%s%s\n", list[i].spec.name, after);
 	}
 	vps_list_free(list, n);
 }
@@ -113,21 +116,54 @@ static void image_words(struct cli *c)
 	img_list_free(list, n);
 }
 
-/* The value of which option is being typed? */
+/* Where the value is one of a few words. */
+static const struct {
+	const char *option, *words;
+} values[] = {
+	{"isolation", "container"},
+	{"net", "routed bridge= macvlan= none"},
+	{"ip", "auto auto6 none"},
+	{"restart", "no on-failure always"},
+	{"feature", "nesting fuse keyctl tun i386"},
+	{"disk-backend", "auto quota btrfs loop dir"},
+	{"console", "pty pipes"},
+	{"for", "stopped running ready deleted"},
+	{"format", "rootfs docker-archive oci oci-dir"},
+	{"signal", "HUP INT QUIT KILL USR1 USR2 TERM CONT STOP RTMIN+3"},
+	{"event", "create set rename rebuild delete start start-failed ready pause unpause stop exit "
+		  "restart oom adopt lost teardown-failed"},
+};
+
+static void value_words(struct cli *c, const char *option)
+{
+	const char *words = NULL, *col;
+	for (size_t i = 0; i < ARRAY_LEN(values); i++)
+		if (str_eq(values[i].option, option))
+			words = values[i].words;
+	for (; words && *words; words += strcspn(words, " "), words += *words == ' ')
+		printf("%.*s\n", (int)strcspn(words, " "), words);
+	if (str_eq(option, "image"))
+		return image_words(c);
+	if (str_eq(option, "output") || str_eq(option, "sort"))
+		for (size_t i = 0; (col = list_column(i)); i++)
+			puts(col);
+	else if (!words)
+		puts(":files");
+}
+
+/* Is the value of an option being typed? */
 static bool option_value(struct cli *c, const struct cli_verb *v, const char *prev)
 {
-	if (!str_starts(prev, "--"))
+	bool is_long = str_starts(prev, "--");
+	if (prev[0] != '-' || !prev[1] || (!is_long && prev[2]))
 		return false;
-	if (str_eq(prev, "--image")) {
-		image_words(c);
-		return true;
-	}
 	for (const struct cli_opt *o = v->opts; o && o->name; o++)
-		if (o->arg && str_eq(o->name, prev + 2))
-			return puts(":files"), true;
-	for (const struct spec_option *o = spec_options(); v->spec_opts && o->name; o++)
-		if (o->arg && str_eq(o->name, prev + 2))
-			return puts(":files"), true;
+		if (o->arg && (is_long ? str_eq(o->name, prev + 2) : o->letter == prev[1]))
+			return value_words(c, o->name), true;
+	for (const struct spec_option *o = spec_options(); is_long && v->spec_opts && o->name; o++)
+		if (o->arg && (str_eq(o->name, prev + 2) ||
+			       (o->alias && str_eq(o->alias, prev + 2))))
+			return value_words(c, o->name), true;
 	return false;
 }
 
@@ -144,7 +180,8 @@ int verb_complete(struct cli *c)
 		return verb_words(v->sub), EXIT_OK;
 	if (v->sub && !(v = verb_named(v->sub, w[1])))
 		return EXIT_OK;
-	if (option_value(c, v, w[n - 2]))
+	/* bash makes three words of --option=value */
+	if (option_value(c, v, n > 3 && str_eq(w[n - 2], "=") ? w[n - 3] : w[n - 2]))
 		return EXIT_OK;
 	if (w[n - 1][0] == '-')
 		option_words(v);
@@ -153,6 +190,10 @@ int verb_complete(struct cli *c)
 	else if (v->complete == COMPLETE_FILE)
 		puts(":files");
 	else if (v->complete != COMPLETE_NONE)
-		vps_words(c, v->complete);
+		vps_words(c, v->complete, "");
+	if (v->run == verb_cp)
+		vps_words(c, COMPLETE_VPS, ":");
+	else if (v->run == verb_help && n == 2)
+		verb_words(cli_verbs);
 	return EXIT_OK;
 }

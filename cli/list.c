@@ -175,6 +175,11 @@ static const struct column columns[] = {
 };
 #define DEFAULT_COLUMNS "id,name,status,ip,memory,cpus,disk,image,uptime"
 
+const char *list_column(size_t i)
+{
+	return i < ARRAY_LEN(columns) ? columns[i].name : NULL;
+}
+
 static const struct column *find_column(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(columns); i++)

@@ -34,6 +34,7 @@ int verb_completion(struct cli *c);
 int verb_help(struct cli *c);
 int verb_version(struct cli *c);
 int verb_complete(struct cli *c); /* hidden: words for the completion */
+const char *list_column(size_t i); /* the columns of list; NULL after the last */
 
 int verb_host_check(struct cli *c);
 int verb_host_gc(struct cli *c);

@@ -227,6 +227,19 @@ test_events_tell_the_story() {
 test_completion_completes() {
 	expect "$(vps _complete -- st)" '*start*'
 	expect "$(vps _complete -- exec b)" box
+	expect "$(vps _complete -- list -o '')" $'id\nname\n*labels'
+	expect "$(vps _complete -- set box --restart '')" $'no\non-failure\nalways'
+	expect "$(vps _complete -- wait box --for r)" '*ready*'
+	expect "$(vps _complete -- rebuild -i '' | grep tiny)" tiny:latest
+	expect "$(vps _complete -- help '')" '*launch*'
+	# as the shell calls it
+	local out
+	out=$(bash --norc -c 'eval "$(vps completion bash)"
+		COMP_WORDS=(vps "$@") COMP_CWORD=$#; _vps; echo "${COMPREPLY[*]}"' - enter b)
+	expect "$out" box
+	out=$(bash --norc -c 'eval "$(vps completion bash)"
+		COMP_WORDS=(vps "$@") COMP_CWORD=$#; _vps; echo "${COMPREPLY[*]}"' - cp b)
+	expect "$out" box:
 	bash -n <(vps completion bash)
 }
 
