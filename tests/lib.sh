@@ -70,6 +70,7 @@ needs() {
 		kvm) grep -qwE 'svm|vmx' /proc/cpuinfo || why="no hardware virtualization" ;;
 		psi) [ -r /proc/pressure/cpu ] || why="the kernel keeps no pressure (boot with psi=1)" ;;
 		2cpus) [ "$(nproc)" -ge 2 ] || why="it takes two CPUs" ;;
+		slow-disk) [ -b /dev/disk/by-id/virtio-slow ] || why="no disk that is slow enough to queue at" ;;
 		# starts a test host of its own, so not inside one
 		testhost) [ ! -e /dev/virtio-ports/ready ] || why="this is the test host itself" ;;
 		*) command -v "$what" >/dev/null || why="$what is not installed" ;;
