@@ -661,13 +661,14 @@ int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_
 		   struct vps_err *err)
 {
 	struct check c = {.h = h, .fix = fix};
-	int r = read_ids(&c, err);
+	int r;
 
+	check_mounts(&c); /* first: what is mounted keeps the directory of an unfinished delete */
+	r = read_ids(&c, err);
 	if (r == 0) {
 		/* Runs first: what they leave is judged by who lives. */
 		check_runs(&c);
 		check_run_dirs(&c);
-		check_mounts(&c);
 		check_cgroups(&c);
 		check_network(&c);
 		check_names(&c);
