@@ -25,6 +25,11 @@ TESTS += tests/check-man
 EXTRA_DIST += tests/check-man
 
 EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh \
-	tests/bench/run $(top_srcdir)/tests/integration
+	tests/bench/run
+# by pattern, so that none is forgotten; a folder's name would bring the objects of a build along
+dist-hook:
+	$(MKDIR_P) $(distdir)/tests/integration $(distdir)/tests/vm
+	cp $(top_srcdir)/tests/integration/*.sh $(top_srcdir)/tests/integration/*.py $(distdir)/tests/integration
+	cp $(top_srcdir)/tests/vm/* $(distdir)/tests/vm
 include tests/fault/local.mk
 include tests/integration/local.mk

@@ -9,8 +9,6 @@ tests_unit_images_disk_fs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) 
 noinst_PROGRAMS += tests/integration/pull_tool
 tests_integration_pull_tool_SOURCES = tests/integration/pull_tool.c
 tests_integration_pull_tool_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs)
-EXTRA_DIST += tests/integration/bootstrap.sh tests/integration/registry.sh \
-	tests/integration/registry_helper.py
 unit_programs += tests/unit/images_hostile_test
 tests_unit_images_hostile_test_SOURCES = tests/unit/images_hostile.c tests/unit/images_tar.h \
 	tests/unit/base_util.h
