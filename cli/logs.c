@@ -306,7 +306,8 @@ int verb_events(struct cli *c)
 	if (since) {
 		struct timespec ts;
 		clock_gettime(CLOCK_REALTIME, &ts);
-		filter.since = (uint64_t)ts.tv_sec * 1000 - ms;
+		uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+		filter.since = ms < now ? now - ms : 0;
 	}
 	int r = cli_uuid_args(c, &err);
 	if (r < 0)

@@ -43,22 +43,28 @@ static int start_one(struct cli *c, const char *name, struct vps_err *err)
 }
 
 /* The exit code comes before the teardown; the next command is to find that done. */
-static void wait_over(struct cli *c, const char *name)
+static void wait_over(struct cli *c, const char *id)
 {
 	auto_done(vps_info_done) struct vps_info i = {0};
-	if (vps_get(c->host, name, &i, NULL) < 0 || i.status == VPS_RESTARTING ||
-	    i.spec.restart != RESTART_NO)
+	bool there = vps_get(c->host, id, &i, NULL) >= 0;
+	if (there && (i.status == VPS_RESTARTING || i.spec.restart != RESTART_NO))
 		return;
-	vps_wait(c->host, name, i.spec.remove_on_exit ? VPS_WAIT_DELETED : VPS_WAIT_STOPPED, 10000,
-		 NULL, NULL);
+	vps_wait(c->host, id,
+		 !there || i.spec.remove_on_exit ? VPS_WAIT_DELETED : VPS_WAIT_STOPPED, 10000, NULL,
+		 NULL);
 }
 
 int cli_attach(struct cli *c, const char *name, struct vps_err *err)
 {
+	auto_done(vps_info_done) struct vps_info i = {0};
 	struct vps_console *con = NULL;
-	int r = vps_console_open(c->host, name, true, &con, err);
+	char id[16];
+	int r = vps_get(c->host, name, &i, err);
+	if (r >= 0)
+		r = vps_console_open(c->host, name, true, &con, err);
 	if (r < 0)
 		return r;
+	snprintf(id, sizeof(id), "%u", i.spec.id);
 	bool escape = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	int why, code;
 	for (;;) {
@@ -72,7 +78,7 @@ int cli_attach(struct cli *c, const char *name, struct vps_err *err)
 	if (why == RELAY_DETACHED)
 		fprintf(stderr, "\ndetached; '%s' runs on\n", name);
 	else
-		wait_over(c, name);
+		wait_over(c, id);
 	return code;
 }
 

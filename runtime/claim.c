@@ -266,7 +266,7 @@ int store_scrap(struct vps_locked *l, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "removing the files of VPS %u", l->id) : 0;
 }
 
-int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
+static int scrap_id(struct vps_host *h, unsigned id, int timeout_ms, struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	char name[ID_STR];
@@ -278,7 +278,7 @@ int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
 	l.dir = store_dir(h, id);
 	if (l.dir < 0)
 		return l.dir == -ENOENT ? 0 : l.dir;
-	l.lock = store_lock_dir(h, l.dir, id_str(id, name), "scrap", LOCK_TRY, err);
+	l.lock = store_lock_dir(h, l.dir, id_str(id, name), "scrap", timeout_ms, err);
 	if (l.lock == -VPS_ENOVPS)
 		return 0;
 	if (l.lock < 0)
@@ -287,4 +287,14 @@ int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
 		return 0;
 	r = store_scrap(&l, err);
 	return r < 0 ? r : 1;
+}
+
+int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err)
+{
+	return scrap_id(h, id, LOCK_TRY, err);
+}
+
+void store_scrap_wait(struct vps_host *h, unsigned id)
+{
+	(void)scrap_id(h, id, h->lock_timeout_ms, NULL);
 }

@@ -110,6 +110,8 @@ int store_scrap(struct vps_locked *l, struct vps_err *err);
 /* The same for whatever id nobody holds and that has no definition; -VPS_ELOCKED when somebody
  * does. 1: there was something to remove. */
 int store_scrap_id(struct vps_host *h, unsigned id, struct vps_err *err);
+/* Until the delete that is under way is done; one that was killed is finished. */
+void store_scrap_wait(struct vps_host *h, unsigned id);
 /* First host uid of id, and whether the range fits. */
 int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_err *err);
 

@@ -27,6 +27,7 @@ struct waiter {
 	int inotify; /* or -1 */
 	int pidfd;   /* of init, or -1 */
 	pid_t init;
+	bool gone;
 	uint64_t deadline; /* 0: none */
 };
 
@@ -108,6 +109,7 @@ static int look(struct waiter *w, int *ret_exit, struct vps_err *err)
 
 	if (r == -ENOENT || r == -VPS_ENOVPS) {
 		vps_err_clear(err);
+		w->gone = true;
 		if (w->what == VPS_WAIT_DELETED || w->what == VPS_WAIT_STOPPED)
 			return 1;
 		return vps_err_set(err, VPS_ENOVPS, "'%s' was deleted", w->who);
@@ -167,6 +169,8 @@ int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int ti
 
 	if (r == -VPS_ENOVPS && what == VPS_WAIT_DELETED) {
 		vps_err_clear(err);
+		if (w.id) /* named by its id */
+			store_scrap_wait(h, w.id);
 		return 0;
 	}
 	if (r < 0)
@@ -185,5 +189,8 @@ int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int ti
 			break;
 	}
 	close_fd(&w.pidfd);
+	/* it is gone, its disk and addresses may be about to */
+	if (r >= 0 && w.gone)
+		store_scrap_wait(h, w.id);
 	return r < 0 ? r : 0;
 }

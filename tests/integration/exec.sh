@@ -103,6 +103,35 @@ test_logs_keep_and_escape_what_the_console_said() {
 	vps delete log
 }
 
+test_logs_and_events_are_followed() {
+	vps logs -f -n 0 box >"$work/l" &
+	local l=$! e
+	vps events -f box >"$work/e" &
+	e=$!
+	wait_until 5 grep -q start "$work/e"
+	vps exec box -- sh -c 'echo later >/dev/console'
+	vps pause box
+	vps unpause box
+	wait_until 5 grep -q later "$work/l"
+	wait_until 5 grep -q unpause "$work/e"
+	kill $l $e
+	wait $l $e || true
+	expect "$(vps events --json --event pause box | jq -r '.event' | sort -u)" pause
+	expect "$(vps events --since 0s box)" ''
+}
+
+test_top_and_stats_on_a_terminal() {
+	local t="tmux -L vpt$$"
+	$t -f /dev/null new-session -d -x 120 -y 24 "export PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN \
+		VPS_CONF=$VPS_CONF; vps top -i 200ms; vps top -i 200ms box; vps stats -f -i 200ms box; sleep 30"
+	wait_until 10 sh -c "$t capture-pane -p | grep -q 'P-MEM%'"
+	$t send-keys q
+	wait_until 10 sh -c "$t capture-pane -p | grep -q 'sleep 100000'"
+	$t send-keys q
+	wait_until 10 sh -c "[ \$($t capture-pane -p | grep -c ' box ') -ge 3 ]"
+	$t kill-server
+}
+
 test_cp_files_both_ways() {
 	echo payload >"$work/f"
 	vps cp "$work/f" box:/root/

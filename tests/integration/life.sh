@@ -68,6 +68,15 @@ test_it_is_over_when_run_and_attach_return() {
 	done
 }
 
+test_what_run_deleted_is_gone_at_once() {
+	local i
+	for i in 1 2 3 4 5; do
+		vps run --rm --image tiny 4711 -- true
+		expect "$(cd "$VPS_ROOT" && ls instances leases images/pins)" $'images/pins:\n\ninstances:\n\nleases:'
+		expect "$(vps events --json | tail -1 | jq -r '.event')" delete
+	done
+}
+
 test_run_detached_from_its_terminal_runs_on() {
 	local t="tmux -L vpr$$"
 	$t -f /dev/null new-session -d -x 80 -y 24 "PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN \
@@ -197,6 +206,87 @@ test_the_sysv_script_brings_autostart_back() {
 	expect "$(vps list -q)" ''
 	expect_exit 3 "$script" status
 	vps delete au no
+}
+
+test_profiles_hold_defaults() {
+	printf '# a plan\nmemory = 64M\ncpus = 0.5\nlabel = plan=small\nlabel = a=b\n' >"$work/small.conf"
+	mkdir -p "$work/profiles"
+	printf 'memory = 256M\n' >"$work/profiles/big.conf"
+	printf '[defaults]\nimage = tiny\npids = 100\nmemory = 32M\n' >"$VPS_CONF"
+	vps create p0
+	vps create p1 --profile "$work/small.conf"
+	vps create p2 -p "$work/small.conf" -p big --cpus 2 --label plan=own
+	expect "$(vps list -a -H -o name,memory,cpus,labels p0 p1 p2 | tr -s ' ')" \
+		$'p0 32M - -\np1 64M 0.5 plan=small,a=b\np2 256M 2 a=b,plan=own'
+	expect "$(vps inspect p2 | jq '.[0].spec.pids')" 100
+	: >"$VPS_CONF"
+	vps delete p0 p1 p2
+	echo 'memory = banana' >"$work/small.conf"
+	expect_exit 11 vps create p3 --image tiny -p "$work/small.conf"
+	expect "$(cat "$work/.err")" '*small.conf:1: memory:*'
+	expect_exit 11 vps create p3 --image tiny -p nowhere
+	expect "$(vps list -aq)" ''
+}
+
+test_restart_policies() {
+	vps create no --image tiny -- false
+	vps create twice --image tiny --restart on-failure:1 -- sh -c 'echo try; exit 3'
+	vps create good --image tiny --restart on-failure -- true
+	vps create ever --image tiny --restart always -- sh -c 'sleep 0.1'
+	vps start no twice good ever
+	vps wait -t 10s no
+	vps wait -t 10s good
+	vps wait -t 10s twice
+	expect "$(vps logs twice)" $'try\ntry'
+	expect "$(vps status twice)" '*stopped*exit=3'
+	expect "$(vps events --json --event restart | jq -r '.name' | sort -u | tr '\n' ' ')" 'ever twice '
+	wait_until 10 sh -c 'vps status ever | grep -q restarting'
+	vps stop ever
+	expect "$(vps status ever)" '*stopped*'
+	sleep 1.2
+	expect "$(vps list -q)" ''
+	vps delete no twice good ever
+}
+
+test_several_names_in_parallel() {
+	local i t0
+	for i in 1 2 3 4; do
+		vps launch "n$i" --image tiny -- sh -c 'trap "sleep 1; exit" TERM; touch /tmp/up; while :; do sleep 0.02; done'
+		wait_until 10 vps exec "n$i" test -e /tmp/up
+	done
+	t0=${EPOCHREALTIME/./}
+	# the others are stopped, the one that is not there gives the exit status
+	expect_exit 14 vps stop n1 nobody n2 n3 n4
+	[ $((${EPOCHREALTIME/./} - t0)) -lt 3000000 ]
+	expect "$(sort "$work/.out" | tr '\n' ' ')" 'n1 n2 n3 n4 '
+	expect "$(cat "$work/.err")" "*'nobody'*"
+	expect_exit 2 vps start n1 --all
+	expect "$(vps start -q --all; vps list -q | wc -l)" 4
+	vps pause --all
+	expect "$(vps list -H -o status | sort -u)" paused
+	vps unpause --all
+	vps kill --all
+	for i in 1 2 3 4; do vps wait -t 10s "n$i"; done
+	vps delete --all
+}
+
+test_run_in_the_background() {
+	expect "$(vps run -d --image tiny bg -- sleep 1000)" bg
+	expect "$(vps status bg)" '*running*'
+	vps delete -f bg
+	vps run -d --rm --image tiny gone -- sleep 0.2
+	vps wait --for deleted -t 10s gone
+	expect_exit 2 vps run --rm --restart always --image tiny -- true
+}
+
+test_signals_reach_the_command_of_run() {
+	vps run --rm --image tiny -- sh -c 'trap "echo got; exit 9" TERM; echo up; while :; do sleep 0.05; done' >"$work/o" &
+	local run=$! r=0
+	wait_until 10 grep -q up "$work/o"
+	kill -TERM $run
+	wait $run || r=$?
+	expect "$r $(tail -1 "$work/o")" '9 got'
+	expect "$(vps list -aq)" ''
 }
 
 test_rename_keeps_everything() {
