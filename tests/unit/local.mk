@@ -5,5 +5,6 @@ include tests/unit/base.mk
 include tests/unit/cgroups.mk
 include tests/unit/netns.mk
 include tests/unit/images.mk
+include tests/unit/vmm.mk
 include tests/unit/runtime.mk
 include tests/unit/cli.mk

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vmm/blk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/virtio_ids.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+
+#include "base/mem.h"
+#include "base/sys.h"
+
+#define SECTOR	     512
+#define MAX_DISCARD  (1u << 22) /* sectors in one range: 2 GiB */
+#define MAX_RANGES   16
+#define MAX_ZEROES   (1u << 16) /* 32 MiB, which may have to be written */
+#define ZERO_CHUNK   (64u << 10)
+
+/* pread or pwrite all of iov at off; end of file reads as zeroes. 0 or -errno. */
+static int transfer(struct blk *b, struct iovec *iov, size_t n, uint64_t off, bool write)
+{
+	while (n) {
+		ssize_t r = write ? pwritev(b->fd, iov, (int)n, (off_t)off)
+				  : preadv(b->fd, iov, (int)n, (off_t)off);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -errno;
+		if (!r && write)
+			return -EIO;
+		if (!r) {
+			for (size_t i = 0; i < n; i++)
+				memset(iov[i].iov_base, 0, iov[i].iov_len);
+			return 0;
+		}
+		off += (uint64_t)r;
+		while (n && (size_t)r >= iov->iov_len) {
+			r -= (ssize_t)iov->iov_len;
+			iov++;
+			n--;
+		}
+		if (n && r) {
+			iov->iov_base = (uint8_t *)iov->iov_base + r;
+			iov->iov_len -= (size_t)r;
+		}
+	}
+	return 0;
+}
+
+/* Whether [sector, sector + n) lies on the disk. */
+static bool on_disk(const struct blk *b, uint64_t sector, uint64_t n)
+{
+	return sector <= b->config.capacity && n <= b->config.capacity - sector;
+}
+
+static int read_write(struct blk *b, uint64_t sector, bool write)
+{
+	struct vq_chain *c = &b->chain;
+	size_t len = write ? c->out_len - sizeof(struct virtio_blk_outhdr) : c->in_len - 1, n;
+
+	if (len % SECTOR || !on_disk(b, sector, len / SECTOR))
+		return -EINVAL;
+	if (write)
+		n = iov_slice(c->iov, c->n_out, sizeof(struct virtio_blk_outhdr), len, b->data);
+	else
+		n = iov_slice(c->iov + c->n_out, c->n_in, 0, len, b->data);
+	rate_take(&b->bytes, len);
+	return transfer(b, b->data, n, sector * SECTOR, write);
+}
+
+static int write_zeroes(struct blk *b, uint64_t off, uint64_t len)
+{
+	static const uint8_t zeroes[ZERO_CHUNK];
+
+	rate_take(&b->bytes, len);
+	while (len) {
+		uint64_t part = len < ZERO_CHUNK ? len : ZERO_CHUNK;
+		struct iovec iov = {(void *)(uintptr_t)zeroes, part};
+		int r = transfer(b, &iov, 1, off, true);
+
+		if (r < 0)
+			return r;
+		off += part;
+		len -= part;
+	}
+	return 0;
+}
+
+static int clear_range(struct blk *b, const struct virtio_blk_discard_write_zeroes *d, bool zeroes)
+{
+	uint32_t known = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	uint64_t off = d->sector * SECTOR, len = (uint64_t)d->num_sectors * SECTOR;
+	bool unmap = !zeroes || (d->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	int mode = FALLOC_FL_KEEP_SIZE | (unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+
+	if (d->flags & ~known)
+		return -EOPNOTSUPP;
+	if (d->num_sectors > (zeroes ? MAX_ZEROES : MAX_DISCARD) || !on_disk(b, d->sector, d->num_sectors))
+		return -EINVAL;
+	if (!len || fallocate(b->fd, mode, (off_t)off, (off_t)len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	/* A discard is a hint; zeroes are a promise. */
+	return zeroes ? write_zeroes(b, off, len) : 0;
+}
+
+static int clear(struct blk *b, bool zeroes)
+{
+	struct virtio_blk_discard_write_zeroes d[MAX_RANGES];
+	size_t len = b->chain.out_len - sizeof(struct virtio_blk_outhdr);
+
+	if (!len || len % sizeof(d[0]) || len > (zeroes ? sizeof(d[0]) : sizeof(d)))
+		return -EINVAL;
+	iov_read(b->chain.iov, b->chain.n_out, sizeof(struct virtio_blk_outhdr), d, len);
+	for (size_t i = 0; i < len / sizeof(d[0]); i++) {
+		int r = clear_range(b, &d[i], zeroes);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Bytes written before the status, or -errno. */
+static int64_t request(struct blk *b)
+{
+	struct vq_chain *c = &b->chain;
+	struct virtio_blk_outhdr h;
+	int r;
+
+	if (iov_read(c->iov, c->n_out, 0, &h, sizeof(h)) != sizeof(h))
+		return -EINVAL;
+	switch (h.type) {
+	case VIRTIO_BLK_T_IN:
+		r = read_write(b, h.sector, false);
+		return r < 0 ? r : (int64_t)c->in_len - 1;
+	case VIRTIO_BLK_T_OUT:
+		return b->read_only ? -EROFS : read_write(b, h.sector, true);
+	case VIRTIO_BLK_T_FLUSH:
+		return fdatasync(b->fd) < 0 ? -errno : 0;
+	case VIRTIO_BLK_T_GET_ID:
+		if (c->in_len - 1 < sizeof(b->serial))
+			return -EINVAL;
+		return (int64_t)iov_write(c->iov + c->n_out, c->n_in, 0, b->serial,
+					  sizeof(b->serial));
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return b->read_only ? -EROFS : clear(b, h.type == VIRTIO_BLK_T_WRITE_ZEROES);
+	}
+	return -EOPNOTSUPP;
+}
+
+/* 1, 0 when there is none, -EPROTO. */
+static int one(struct blk *b)
+{
+	struct vq *q = &b->dev.vq[0];
+	struct vq_chain *c = &b->chain;
+	int r = vq_pop(q, c);
+
+	if (r <= 0)
+		return r;
+	if (!c->in_len) /* no place for the status */
+		return -EPROTO;
+	rate_take(&b->ops, 1);
+
+	int64_t n = request(b);
+	uint8_t status = n >= 0		      ? VIRTIO_BLK_S_OK
+			 : n == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
+					      : VIRTIO_BLK_S_IOERR;
+
+	iov_write(c->iov + c->n_out, c->n_in, c->in_len - 1, &status, 1);
+	/* The used length tells what was written without gaps from the beginning. */
+	vq_push(q, c->head, n < 0 ? (c->in_len == 1) : n == c->in_len - 1 ? c->in_len : (uint32_t)n);
+	vdev_signal(&b->dev, q);
+	return 1;
+}
+
+static void arm(struct blk *b)
+{
+	struct itimerspec t = {.it_value = {.tv_sec = (time_t)(b->wait_ns / 1000000000),
+					    .tv_nsec = (long)(b->wait_ns % 1000000000)}};
+
+	if (b->timer.fd >= 0)
+		timerfd_settime(b->timer.fd, 0, &t, NULL);
+}
+
+/* Whether the rates allow a request now; else the timer is set. */
+static bool may_begin(struct blk *b)
+{
+	if (!b->bytes.per_sec && !b->ops.per_sec)
+		return true;
+
+	uint64_t now = sys_now_mono();
+	uint64_t w1 = rate_wait(&b->bytes, now), w2 = rate_wait(&b->ops, now);
+
+	b->wait_ns = w1 > w2 ? w1 : w2;
+	if (b->wait_ns)
+		arm(b);
+	return !b->wait_ns;
+}
+
+static void process(struct vdev *v)
+{
+	struct blk *b = container_of(v, struct blk, dev);
+	struct vq *q = &v->vq[0];
+
+	vq_quiet(q);
+	for (int i = 0; i < VDEV_AT_ONCE; i++) {
+		if (!may_begin(b))
+			return;
+
+		int r = one(b);
+
+		if (r < 0) {
+			vdev_broken(v);
+			return;
+		}
+		if (r == 0 && !vq_listen(q))
+			return;
+	}
+	vdev_kick(v);
+}
+
+static const struct vdev_ops ops = {
+	.id = VIRTIO_ID_BLOCK,
+	.n_queues = 1,
+	.queue_size = 256,
+	.process = process,
+};
+
+static void on_timer(struct loop_source *s, uint32_t events)
+{
+	uint64_t n;
+
+	if (read(s->fd, &n, sizeof(n)) == sizeof(n))
+		vdev_kicked(&container_of(s, struct blk, timer)->dev);
+}
+
+static int capacity(int fd, uint64_t *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISREG(st.st_mode))
+		*ret = (uint64_t)st.st_size / SECTOR;
+	else if (!S_ISBLK(st.st_mode))
+		return -EINVAL;
+	else if (ioctl(fd, BLKGETSIZE64, ret) < 0)
+		return -errno;
+	else
+		*ret /= SECTOR;
+	return 0;
+}
+
+int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, struct vps_err *err)
+{
+	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
+			    1ull << VIRTIO_BLK_F_FLUSH, sectors = 0;
+	int r = capacity(o->fd, &sectors);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "size of a disk");
+	*b = (struct blk){
+		.fd = o->fd,
+		.read_only = o->read_only,
+		.bytes = {.per_sec = o->bytes_per_sec},
+		.ops = {.per_sec = o->ops_per_sec},
+		.config = {
+			.capacity = sectors,
+			.seg_max = VQ_MAX_SIZE - 2,
+			.blk_size = SECTOR,
+			.max_discard_sectors = MAX_DISCARD,
+			.max_discard_seg = MAX_RANGES,
+			.discard_sector_alignment = 8,
+			.max_write_zeroes_sectors = MAX_ZEROES,
+			.max_write_zeroes_seg = 1,
+			.write_zeroes_may_unmap = 1,
+		},
+	};
+	if (o->serial)
+		memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
+	features |= o->read_only ? 1ull << VIRTIO_BLK_F_RO
+				 : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	b->loop.epoll_fd = b->loop.stop_fd = b->timer.fd = -1;
+	r = vdev_init(&b->dev, &ops, mem, features, &b->config, sizeof(b->config));
+	if (r < 0)
+		return vps_err_sys(err, r, "make a disk");
+	return 0;
+}
+
+static void *run(void *arg)
+{
+	struct blk *b = arg;
+
+	loop_run(&b->loop);
+	return NULL;
+}
+
+int blk_start(struct blk *b, struct vps_err *err)
+{
+	int r = loop_init(&b->loop);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "start a disk");
+
+	autoclose int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	r = timer < 0 ? -errno : vdev_attach(&b->dev, &b->loop);
+	if (r == 0) {
+		b->timer = (struct loop_source){.fd = take_fd(timer), .fn = on_timer};
+		r = loop_watch(&b->loop, &b->timer, EPOLLIN);
+	}
+	if (r == 0)
+		r = -pthread_create(&b->thread, NULL, run, b);
+	if (r < 0) {
+		blk_stop(b);
+		return vps_err_sys(err, r, "start a disk");
+	}
+	b->in_thread = true;
+	return 0;
+}
+
+void blk_stop(struct blk *b)
+{
+	if (b->in_thread) {
+		loop_stop(&b->loop);
+		pthread_join(b->thread, NULL);
+		b->in_thread = false;
+	}
+	b->dev.kick.in = b->timer.in = false;
+	close_fd(&b->timer.fd);
+	loop_done(&b->loop);
+}
+
+void blk_done(struct blk *b)
+{
+	if (!b || !b->dev.ops)
+		return;
+	blk_stop(b);
+	vdev_done(&b->dev);
+}

@@ -1,0 +1,14 @@
+noinst_LIBRARIES += libvmm.a
+libvmm_a_SOURCES = \
+	vmm/balloon.c vmm/balloon.h \
+	vmm/blk.c vmm/blk.h \
+	vmm/loop.c vmm/loop.h \
+	vmm/memory.c vmm/memory.h \
+	vmm/net.c vmm/net.h \
+	vmm/rate.h \
+	vmm/rng.c vmm/rng.h \
+	vmm/serial.c vmm/serial.h \
+	vmm/virtio_mmio.c vmm/virtio_mmio.h \
+	vmm/virtqueue.c vmm/virtqueue.h \
+	vmm/vsock.c vmm/vsock.h
+libvmm_a_CFLAGS = $(AM_CFLAGS) -pthread
