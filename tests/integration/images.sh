@@ -108,6 +108,152 @@ test_hostile_names_stay_inside() {
 	done
 }
 
+test_what_a_layer_may_hold_is_there_inside() {
+	local d=$work/rich long name
+	long=$(printf 'n%.0s' {1..250})
+	name=opt/$long/$long/$long/$long
+	cp -a "$work/tiny" "$d"
+	mkdir -p "$d/${name%/*}"
+	echo deep >"$d/$name"
+	head -c 3000000 /dev/urandom >"$d/opt/rnd"
+	ln "$d/opt/rnd" "$d/opt/hard"
+	truncate -s 3G "$d/opt/sparse"
+	printf END | dd of="$d/opt/sparse" bs=1 seek=3000000000 conv=notrunc status=none
+	cp "$d/bin/busybox" "$d/opt/suid"
+	chown 1000:65535 "$d/opt/rnd"
+	chmod 4755 "$d/opt/suid"
+	setcap cap_net_raw+ep "$d/opt/suid"
+	setfattr -n user.note -v kept "$d/opt/suid"
+	mkfifo "$d/opt/fifo"
+	tar -C "$d" --sparse --xattrs --xattrs-include='*' --numeric-owner -cf - . | vps image import -q - rich
+	rm -rf "$d"
+	vps launch -q rich --image rich -- sleep 1000
+	expect "$(vps exec rich cat "/$name")" deep
+	expect "$(vps exec rich stat -c '%u:%g %h %s' /opt/hard)" '1000:65535 2 3000000'
+	expect "$(vps exec rich stat -c %a /opt/suid)" 4755
+	expect "$(vps exec rich stat -c %F /opt/fifo)" fifo
+	expect "$(vps exec rich -- sh -c 'dd if=/opt/sparse bs=1000000 skip=3000 count=1 2>/dev/null | head -c 3')" END
+	[ "$(vps exec rich stat -c %b /opt/sparse)" -lt 1000 ]
+	d=/proc/$(vps inspect rich | jq '.[0].pid')/root/opt/suid
+	expect "$(getfattr --absolute-names --only-values -n user.note "$d")" kept
+	expect "$(getcap "$d")" '*cap_net_raw=ep'
+	vps delete -f rich
+	vps image remove rich
+}
+
+# layout DIR - an OCI layout of two architectures; ours has a second layer that takes away and hides
+layout() {
+	python3 - "$1" "$work/tiny.tar" <<-'E'
+		import gzip, hashlib, io, json, os, platform, sys, tarfile
+		d, tiny = sys.argv[1:]
+		ours = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine())
+		os.makedirs(d + '/blobs/sha256')
+		def blob(data, kind):
+		    h = hashlib.sha256(data).hexdigest()
+		    open(d + '/blobs/sha256/' + h, 'wb').write(data)
+		    return {'mediaType': 'application/vnd.oci.image.' + kind, 'digest': 'sha256:' + h, 'size': len(data)}
+		def tar(*entries):
+		    f = io.BytesIO()
+		    with tarfile.open(fileobj=f, mode='w') as t:
+		        for name, data in entries:
+		            i = tarfile.TarInfo(name)
+		            if data is None: i.type = tarfile.DIRTYPE; i.mode = 0o755; t.addfile(i)
+		            else: i.size = len(data); t.addfile(i, io.BytesIO(data))
+		    return f.getvalue()
+		def image(arch, *tars):
+		    layers = [blob(gzip.compress(t, 1), 'layer.v1.tar+gzip') for t in tars]
+		    config = {'architecture': arch, 'os': 'linux', 'config': {'Env': ['FROM=image'], 'Cmd': ['sh', '-c', 'echo cmd of ' + arch]},
+		              'rootfs': {'type': 'layers', 'diff_ids': ['sha256:' + hashlib.sha256(t).hexdigest() for t in tars]}}
+		    m = {'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.manifest.v1+json',
+		         'config': blob(json.dumps(config).encode(), 'config.v1+json'), 'layers': layers}
+		    return {**blob(json.dumps(m).encode(), 'manifest.v1+json'), 'platform': {'os': 'linux', 'architecture': arch}}
+		base = tar(('gone', b'1'), ('kept', b'1'), ('dir', None), ('dir/gone', b'1'), ('all', None), ('all/a', b'1'), ('all/b', b'1'))
+		top = tar(('.wh.gone', b''), ('dir/.wh.gone', b''), ('dir/new', b'2'), ('all', None), ('all/.wh..wh..opq', b''), ('all/c', b'2'))
+		index = {'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.index.v1+json',
+		         'manifests': [image('riscv64', base), image(ours, open(tiny, 'rb').read(), base, top)]}
+		inner = blob(json.dumps(index).encode(), 'index.v1+json')
+		inner['annotations'] = {'org.opencontainers.image.ref.name': 'lay:1'}
+		json.dump({'schemaVersion': 2, 'manifests': [inner]}, open(d + '/index.json', 'w'))
+		json.dump({'imageLayoutVersion': '1.0.0'}, open(d + '/oci-layout', 'w'))
+	E
+}
+
+test_layers_whiteouts_and_architectures() {
+	layout "$work/lay"
+	vps image import -q "$work/lay"
+	expect "$(vps run --rm --image lay:1)" "cmd of $(vps image inspect lay:1 | jq -r '.[0].architecture')"
+	expect "$(vps run --rm --image lay:1 -- sh -c 'cd /; echo $FROM kept gon[e] dir/* all/*')" \
+		'image kept gon\[e] dir/new all/c'
+	tar -C "$work/lay" -cf - . | vps image import -q --arch riscv64 - lay:other
+	expect "$(vps image inspect lay:other | jq -r '.[0].architecture')" riscv64
+	expect_exit 6 vps image import --arch s390x "$work/lay" lay:none
+	vps image remove lay:1 lay:other
+}
+
+test_bars_on_a_terminal_only() {
+	local t="tmux -L vpi$$"
+	expect "$(vps image import "$work/tiny.tar.gz" bars 2>&1 | wc -l)" 1
+	head -c 100000000 /dev/urandom >"$work/tiny/big"
+	tar -C "$work/tiny" -cf "$work/big.tar" .
+	rm "$work/tiny/big"
+	$t -f /dev/null new-session -d -x 100 -y 24 "export PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN \
+		VPS_CONF=$VPS_CONF; vps image import $work/big.tar big; sleep 30"
+	wait_until 10 sh -c "$t capture-pane -p | grep -qE '^unpack +\[#*>? *\] +[0-9]+%'"
+	wait_until 30 sh -c "$t capture-pane -p | grep -q '^big:latest'"
+	# one line it is, drawn over and over
+	expect "$($t capture-pane -p | grep -c unpack)" 1
+	$t kill-server
+	vps image remove bars big
+	vps image gc -q
+}
+
+test_interrupted_or_killed_it_leaves_the_store_as_it_was() {
+	local before sig
+	before=$(store_sum)
+	for sig in INT TERM KILL; do
+		mkfifo "$work/slow"
+		vps image import -q - cut <"$work/slow" 2>"$work/err" &
+		local p=$! r=0
+		exec 7>"$work/slow"
+		head -c 700000 "$work/tiny.tar" >&7
+		sleep 0.3
+		kill -$sig $p
+		[ $sig = KILL ] || { printf more >&7; exec 7>&-; }
+		wait $p || r=$?
+		exec 7>&-
+		rm "$work/slow"
+		expect "$r" "$([ $sig = KILL ] && echo 137 || echo 130)"
+		[ $sig = KILL ] || expect "$(cat "$work/err")" '*interrupted*'
+		expect "$(store_sum)" "$before"
+	done
+	vps image gc -q
+	expect "$(find "$VPS_ROOT/images/tmp" -mindepth 1 | wc -l)" 0
+}
+
+test_a_full_disk_leaves_the_store_as_it_was() {
+	local before
+	mkdir "$work/small"
+	mount -t tmpfs -o size=24M none "$work/small"
+	export VPS_ROOT=$work/small/root
+	head -c 40000000 /dev/urandom >"$work/tiny/big"
+	vps image import -q "$work/tiny.tar" first
+	before=$(store_sum)
+	tar -C "$work/tiny" -cf - . | expect_exit 4 vps image import - second
+	expect "$(cat "$work/.err")" '*No space left*'
+	rm "$work/tiny/big"
+	expect "$(store_sum)" "$before"
+	expect "$(find "$VPS_ROOT/images/tmp" -mindepth 1 | wc -l)" 0
+	expect "$(vps image list -q)" first:latest
+	vps create -q v --image first --disk max
+	head -c 100000000 /dev/zero >"$work/small/fill" 2>/dev/null || true
+	expect_exit 4 vps create w --image first --disk max
+	expect "$(vps list -aq)" v
+	rm "$work/small/fill"
+	vps delete v
+	vps host gc -q
+	umount "$work/small"
+}
+
 test_device_nodes_are_not_made() {
 	mkdir -p "$work/nodes/dev" "$work/nodes/srv"
 	mknod "$work/nodes/srv/sda" b 8 0
