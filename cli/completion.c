@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char bash_script[] =
-	"# bash completion for vps; install by: vps completion bash > /etc/bash_completion.d/vps\n"
+	"# bash completion for vps, printed by: vps completion bash\n"
 	"_vps() {\n"
 	"\tlocal cur=${COMP_WORDS[COMP_CWORD]} word\n"
 	"\tCOMPREPLY=()\n"

@@ -13,7 +13,7 @@ const struct cli_opt cli_globals[] = {
 	{"quiet", 'q', NULL, "print only what was asked for"},
 	{"root", 0, "DIR", "state tree (default /var/lib/vps, or $VPS_ROOT)"},
 	{"run", 0, "DIR", "run tree (default /run/vps, or $VPS_RUN)"},
-	{"config", 0, "FILE", "configuration (default /etc/vps/vps.conf, or $VPS_CONF)"},
+	{"config", 0, "FILE", "configuration (default " SYSCONFDIR "/vps/vps.conf, or $VPS_CONF)"},
 	{"help", 'h', NULL, "show this help"},
 	{0},
 };

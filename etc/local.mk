@@ -14,9 +14,15 @@ etc/vps-audit.service: etc/vps-audit.service.in Makefile
 etc/init.d/vps: etc/vps.init.in Makefile
 	$(AM_V_GEN)$(etc_subst) $(srcdir)/etc/vps.init.in >$@ && chmod +x $@
 
+# The program has it: `vps completion bash`.
+completiondir = $(datadir)/bash-completion/completions
+completion_DATA = etc/completion/vps
+etc/completion/vps: vps$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && ./vps$(EXEEXT) completion bash >$@
+
 initddir = $(sysconfdir)/init.d
 initd_SCRIPTS = etc/init.d/vps
-CLEANFILES += etc/init.d/vps etc/vps.service etc/vps-audit.service
+CLEANFILES += etc/init.d/vps etc/vps.service etc/vps-audit.service etc/completion/vps
 
 if SYSTEMD_UNITS
 systemdsystemunit_DATA = etc/vps.service etc/vps-audit.service etc/vps-audit.timer
