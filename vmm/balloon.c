@@ -10,8 +10,8 @@
 #define PFNS_AT_ONCE 256
 #define MAX_PFNS     65536 /* of one request; a driver sends 256 */
 
-/* Queues: inflate, deflate, statistics, reporting (VIRTIO_BALLOON_F_FREE_PAGE_HINT, whose queue would be
- * before the last, is not offered). */
+/* Queues: inflate, deflate, statistics, reporting. Before the last would be that of
+ * VIRTIO_BALLOON_F_FREE_PAGE_HINT, which is not offered. */
 #define STATS 2
 
 /* Give back runs of neighbouring pages by one call each. Pages that are no memory are skipped. */

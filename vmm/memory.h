@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's memory: one mapping of ours. Every guest address goes through gmem_at. What a guest can
- * write while we look is copied once (gmem_read, gmem_copy_in), then checked, then used: never
+ * The guest's memory: one mapping of ours. Every guest address goes through gmem_at. What a guest
+ * can write while we look is copied once (gmem_read, gmem_copy_in), then checked, then used: never
  * read twice (invariant I7 of docs/design.md).
  */
 #ifndef VPS_VMM_MEMORY_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A virtio network card (virtio 1.2, 5.1) before a tap device. Checksums and segmentation are passed
- * through both ways (IFF_VNET_HDR); received packets may span buffers. */
+/* A virtio network card (virtio 1.2, 5.1) before a tap device. Checksums and segmentation are
+ * passed through both ways (IFF_VNET_HDR); received packets may span buffers. */
 #ifndef VPS_VMM_NET_H
 #define VPS_VMM_NET_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A 16550A at COM1 with its FIFOs and interrupts: the console. Output goes to a nonblocking fd through a
- * bounded buffer; when nobody reads, the oldest is lost, so no guest waits for its console. */
+/* A 16550A at COM1 with its FIFOs and interrupts: the console. Output goes to a nonblocking fd
+ * through a bounded buffer; when nobody reads, the oldest is lost, so no guest waits for it. */
 #ifndef VPS_VMM_SERIAL_H
 #define VPS_VMM_SERIAL_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtio over MMIO, version 2 (virtio 1.2, 4.2.2), and what all our devices share. A vCPU reads and
- * writes registers; a loop, in a thread of its own, works on the queues when the eventfd kick says so
- * (KVM writes it on a notification, without leaving the kernel). lock is between the two, except for the
- * interrupt's status, which a vCPU must be able to read while a disk is slow.
+ * Virtio over MMIO, version 2 (virtio 1.2, 4.2.2), and what all our devices share. A vCPU reads
+ * and writes registers; a loop, in a thread of its own, works on the queues when the eventfd kick
+ * says so (KVM writes it on a notification, without leaving the kernel). lock is between the two,
+ * except for the interrupt's status, which a vCPU must be able to read while a disk is slow.
  */
 #ifndef VPS_VMM_VIRTIO_MMIO_H
 #define VPS_VMM_VIRTIO_MMIO_H

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtio stream sockets (virtio 1.2, 5.10) in user space. The host's side is one SOCK_SEQPACKET socket
- * on which connections travel as fds, so that a VMM in an empty root needs no paths:
+ * Virtio stream sockets (virtio 1.2, 5.10) in user space. The host's side is one SOCK_SEQPACKET
+ * socket on which connections travel as fds, so that a VMM in an empty root needs no paths:
  *
  *     to us:   struct vsock_msg with a port of the guest, and a stream socket: connect the two
  *     from us: struct vsock_msg with a port of the host, and a stream socket: the guest connected
  *
- * A refused connection is a socket that ends. Flow control is the guest's credit one way and a buffer
- * of VSOCK_BUF a connection the other way; a guest that sends more than it may loses the connection.
+ * A refused connection is a socket that ends. Flow control is the guest's credit one way and a
+ * buffer of VSOCK_BUF a connection the other way; a guest that sends more than it may loses the
+ * connection.
  */
 #ifndef VPS_VMM_VSOCK_H
 #define VPS_VMM_VSOCK_H
