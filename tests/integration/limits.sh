@@ -40,6 +40,29 @@ test_memory_can_be_raised_and_lowered_live() {
 	vps delete -f live
 }
 
+test_limits_set_while_stopped_hold_from_the_start() {
+	vps create st --image tiny --disk 32M -- sleep 1000
+	vps set st --memory 64M --swap 0 --pids 33 --cpus 0.5 --cpuset 0 --cpu-weight 300
+	vps start st
+	expect "$(vps stats --json st | jq -r '.[0] | "\(.memory_limit) \(.pids_limit)"')" "$((64 << 20)) 33"
+	expect "$(vps exec st grep Cpus_allowed_list /proc/self/status | tr -d '\t')" Cpus_allowed_list:0
+	vps stop --kill st
+	vps set st --memory '' --swap '' --pids '' --cpus '' --cpuset ''
+	vps start st
+	expect "$(vps stats --json st | jq -r '.[0] | "\(.memory_limit) \(.pids_limit)"')" 'max 8192'
+	vps delete -f st
+}
+
+test_stats_and_top_tell_pressure() {
+	needs psi
+	vps launch psi --image tiny --cpus 0.2 -- sh -c 'for i in 1 2 3; do (while :; do :; done) & done; wait'
+	wait_until 20 sh -c "vps stats --json psi | jq -e '.[0].psi_cpu_some10 > 1'"
+	expect "$(vps stats psi)" '*P-CPU%*P-MEM%*P-IO%*'
+	expect "$(vps top -1)" '*P-CPU%*psi*'
+	expect "$(vps stats -H psi | awk '{print ($(NF - 2) > 1)}')" 1
+	vps delete -f psi
+}
+
 test_pids_limit_stops_a_fork_bomb() {
 	vps launch bomb --image tiny --pids 20 -- sleep 1000
 	expect_fail vps exec bomb -- sh -c 'i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done'
@@ -129,6 +152,83 @@ test_disk_size_is_enforced_and_told() {
 	vps delete -f disk
 }
 
+test_a_stopped_disk_grows_and_shrinks() {
+	local size kb
+	vps launch gs --image tiny --disk 32M -- sleep 1000
+	vps exec gs -- sh -c 'echo kept >/root/f'
+	for size in 64 16 48; do
+		vps stop --kill gs
+		vps set gs --disk ${size}M
+		vps start gs
+		kb=$(vps exec gs df -k / | awk 'END {print $2}')
+		[ "$kb" -le $((size * 1024)) ] && [ "$kb" -gt $((size * 512)) ] || fail "$kb KB of $size MB"
+		expect "$(vps exec gs cat /root/f)" kept
+	done
+	expect_exit 15 vps set gs --disk 32M
+	vps delete -f gs
+}
+
+# a file system of our own below another state tree: on_fs mkfs-command...
+on_fs() {
+	truncate -s 300M "$work/fs.img"
+	"$@" "$work/fs.img" >/dev/null
+	mkdir -p "$work/fs"
+	mount -o loop "$work/fs.img" "$work/fs" || skip "this kernel does not mount $1's file system"
+	trap 'vps delete --all -f -q; vps host gc -q; umount "$work/fs"' EXIT
+	export VPS_ROOT=$work/fs/root VPS_RUN=$work/run2
+	mkdir -p "$VPS_ROOT" "$VPS_RUN"
+	tiny_image
+}
+
+test_a_btrfs_disk() {
+	needs mkfs.btrfs btrfs
+	on_fs mkfs.btrfs -q
+	expect_exit 5 vps create bt --image tiny --disk 32M --disk-backend btrfs
+	expect "$(cat "$work/.err")" '*btrfs quota enable*'
+	btrfs quota enable "$work/fs"
+	expect_exit 5 vps create bt --image tiny --disk 32M --disk-backend btrfs --inodes 500
+	vps launch bt --image tiny --disk 32M --disk-backend btrfs -- sleep 1000
+	expect_exit 1 vps exec bt -- dd if=/dev/zero of=/root/f bs=1M count=60
+	expect "$(cat "$work/.err")" '*quota exceeded*'
+	vps set bt --disk 64M
+	vps exec bt -- dd if=/dev/zero of=/root/f bs=1M count=50
+	vps restart --kill bt
+	expect_exit 1 vps exec bt -- dd if=/dev/zero of=/root/g bs=1M count=30
+	vps delete -f bt
+	expect "$(btrfs subvolume list "$work/fs")" ''
+}
+
+test_a_quota_is_refused_where_the_file_system_has_none() {
+	on_fs mkfs.ext4 -q -F
+	expect_exit 5 vps create qu --image tiny --disk 32M --disk-backend quota
+	expect "$(cat "$work/.err")" '*--disk-backend loop*'
+	expect_exit 5 vps create qu --image tiny --disk 32M --disk-backend dir
+	expect_exit 5 vps create qu --image tiny --disk 32M --disk-backend btrfs
+	expect "$(vps list -aq)" ''
+}
+
+test_io_max_of_a_loop_device() {
+	[ -e /dev/loop-control ] || skip "no loop devices"
+	local t0 ms
+	truncate -s 60M "$work/io.img"
+	dev=$(losetup -f --show "$work/io.img")
+	mkdir -p "$work/io"
+	trap 'vps delete -f -q iom; umount "$work/io"; losetup -d "$dev"' EXIT
+	mkfs.ext4 -q "$dev"
+	mount "$dev" "$work/io"
+	chmod 777 "$work/io"
+	vps launch iom --image tiny --io-max "$dev:wbps=2M" --mount "$work/io:/io" -- sleep 1000
+	t0=${EPOCHREALTIME/./}
+	vps exec iom -- dd if=/dev/zero of=/io/f bs=1M count=5 oflag=direct
+	ms=$(((${EPOCHREALTIME/./} - t0) / 1000))
+	[ $ms -gt 1800 ] || fail "5 MB at 2 MB/s took $ms ms"
+	vps set iom --io-max "-$dev"
+	t0=${EPOCHREALTIME/./}
+	vps exec iom -- dd if=/dev/zero of=/io/f bs=1M count=5 oflag=direct
+	ms=$(((${EPOCHREALTIME/./} - t0) / 1000))
+	[ $ms -lt 1800 ] || fail "5 MB without a limit took $ms ms"
+}
+
 test_inodes_are_enforced() {
 	vps launch ino --image tiny --disk 64M --inodes 300 -- sleep 1000
 	expect_exit 1 vps exec ino -- sh -c 'mkdir /root/m && cd /root/m && i=0; while [ $i -lt 400 ]; do : >f$i || exit 1; i=$((i+1)); done'
@@ -152,7 +252,7 @@ test_what_cannot_be_enforced_is_refused() {
 	[ $unified = 0 ] || skip "this host enforces all of it"
 	expect_exit 5 vps launch r1 --image tiny --memory-high 32M -- sleep 10
 	expect "$(cat "$work/.err")" '*memory.high*'
-	# v1 knows memory with swap only
+	# v1 limits memory and swap only together
 	expect_exit 5 vps create r2 --image tiny --swap 0
 	expect "$(cat "$work/.err")" '*swap.max*'
 	vps create r3 --image tiny --swap 0 --memory 32M
