@@ -143,6 +143,7 @@ struct table *table_new(size_t n_cols);
 void table_head(struct table *t, size_t col, const char *title, bool right);
 void table_cell(struct table *t, size_t col, const char *text); /* copies, escapes */
 void table_row(struct table *t); /* ends a row */
+void table_fit(struct table *t, size_t rows); /* print only so many; 0: all */
 void table_print(struct table *t, FILE *out, bool head);
 struct table *table_free(struct table *t);
 static inline void table_freep(struct table **t) { *t = table_free(*t); }

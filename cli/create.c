@@ -11,6 +11,7 @@ const struct cli_opt create_opts[] = {
 	{"profile", 'p', "FILE|NAME",
 	 "defaults from a profile (a plan); may be given several times"},
 	{"id", 0, NULL, "print the id instead of the name"},
+	{"name", 0, "NAME", NULL},
 	{0},
 };
 
@@ -19,6 +20,7 @@ const struct cli_opt launch_opts[] = {
 	 "defaults from a profile (a plan); may be given several times"},
 	{"wait", 'w', NULL, "until its init says that it is ready"},
 	{"id", 0, NULL, "print the id instead of the name"},
+	{"name", 0, "NAME", NULL},
 	{0},
 };
 
@@ -28,6 +30,8 @@ const struct cli_opt run_opts[] = {
 	{"rm", 0, NULL, "delete the VPS when its command ends"},
 	{"detach", 'd', NULL, "do not attach; print the name"},
 	{"tty", 't', NULL, "give the command a terminal"},
+	{"name", 0, "NAME", NULL},
+	{"interactive", 'i', NULL, NULL}, /* of docker's -it: input goes in anyway */
 	{0},
 };
 
@@ -94,7 +98,10 @@ static int print_created(struct cli *c, const struct vps_info *i)
 	return EXIT_OK;
 }
 
-static const char *name_arg(const struct cli *c) { return c->n_args ? c->args[0] : NULL; }
+static const char *name_arg(const struct cli *c)
+{
+	return c->n_args ? c->args[0] : cli_value(c, "name");
+}
 
 int verb_create(struct cli *c)
 {

@@ -15,6 +15,7 @@ const struct cli_opt exec_opts[] = {
 	{"tty", 't', NULL, "always a terminal"},
 	{"no-tty", 'T', NULL, "never a terminal"},
 	{"detach", 'd', NULL, "do not wait"},
+	{"interactive", 'i', NULL, NULL}, /* of docker's -it: input goes in anyway */
 	{0},
 };
 

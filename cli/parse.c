@@ -49,13 +49,21 @@ static bool find_spec(const char *name, size_t len, struct opt_match *m)
 	return false;
 }
 
+/* Letters of settings that every docker user's fingers know. */
+static const char *spec_letter(char letter)
+{
+	return letter == 'e' ? "env" : letter == 'm' ? "memory" : letter == 'v' ? "mount" : NULL;
+}
+
 static bool find_opt(const struct cli *c, const char *name, size_t len, char letter,
 		     struct opt_match *m)
 {
 	if (find_in(c->verb->opts, name, len, letter, m) ||
 	    find_in(cli_globals, name, len, letter, m))
 		return true;
-	return !letter && c->verb->spec_opts && find_spec(name, len, m);
+	if (letter)
+		name = spec_letter(letter);
+	return c->verb->spec_opts && name && find_spec(name, letter ? strlen(name) : len, m);
 }
 
 /* All long names that the verb takes, for "did you mean". */

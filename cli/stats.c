@@ -176,6 +176,17 @@ static void stats_row(struct table *t, const struct sample *x, const struct samp
 	table_row(t);
 }
 
+/* top on a terminal: what fits beside the header and the cursor. 0: all. */
+static bool on_screen;
+static size_t screen_rows(void)
+{
+	unsigned short rows = 24, cols = 80;
+	if (!on_screen)
+		return 0;
+	term_size(STDOUT_FILENO, &rows, &cols);
+	return rows > 3 ? rows - 2 : 1;
+}
+
 static int print_stats(const struct samples *now, const struct samples *was, bool head)
 {
 	static const char *const titles[] = {"ID",	"NAME",	  "CPU%",   "MEMORY",  "LIMIT",
@@ -188,6 +199,7 @@ static int print_stats(const struct samples *now, const struct samples *was, boo
 		table_head(t, i, titles[i], i != 1);
 	for (size_t i = 0; i < now->n; i++)
 		stats_row(t, &now->v[i], before(was, now->v[i].id));
+	table_fit(t, screen_rows());
 	table_print(t, stdout, head);
 	return 0;
 }
@@ -361,8 +373,10 @@ static int print_procs(struct cli *c, const char *name, struct vps_err *err)
 	vps_procs_free(p, n);
 	if (c->json)
 		return cli_print_json(&sb) ? -ENOMEM : 0;
-	if (t)
+	if (t) {
+		table_fit(t, screen_rows());
 		table_print(t, stdout, true);
+	}
 	return t ? 0 : -ENOMEM;
 }
 
@@ -399,9 +413,9 @@ int verb_top(struct cli *c)
 	if (r >= 0)
 		r = check_names(c, &err);
 	auto_done(samples_done) struct samples was = {0};
-	bool screen =
+	on_screen =
 		isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !cli_flag(c, "once") && !c->json;
-	if (!screen) {
+	if (!on_screen) {
 		if (r >= 0)
 			r = top_once(c, &was, &err);
 		return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
@@ -409,8 +423,9 @@ int verb_top(struct cli *c)
 	if (r >= 0)
 		term_keys(STDIN_FILENO);
 	while (r >= 0 && !cli_interrupted) {
-		printf("\033[H\033[2J");
+		printf("\033[H\033[2J\033[?7l"); /* long lines are cut, not wrapped */
 		r = top_once(c, &was, &err);
+		printf("\033[?7h");
 		fflush(stdout);
 		if (r < 0 || quit_pressed((int)interval))
 			break;

@@ -13,7 +13,7 @@ struct table {
 		int width;
 	} *cols;
 	char **cells; /* row by row; NULL is empty */
-	size_t row_start;
+	size_t row_start, most_rows;
 	bool oom;
 };
 
@@ -75,6 +75,8 @@ void table_row(struct table *t)
 	t->row_start += t->n_cols;
 }
 
+void table_fit(struct table *t, size_t rows) { t->most_rows = rows; }
+
 static void print_cell(FILE *out, const struct column *c, const char *s, bool last)
 {
 	int pad = c->width - width_of(s);
@@ -88,6 +90,8 @@ static void print_cell(FILE *out, const struct column *c, const char *s, bool la
 void table_print(struct table *t, FILE *out, bool head)
 {
 	size_t rows = t->row_start / t->n_cols;
+	if (t->most_rows && rows > t->most_rows)
+		rows = t->most_rows;
 	for (size_t c = 0; c < t->n_cols; c++) {
 		struct column *col = &t->cols[c];
 		col->width = head ? width_of(col->title) : 0;

@@ -374,7 +374,7 @@ static const struct spec_option table[] = {
 	{"disk-backend", NULL, "KIND", "auto, quota, btrfs, loop or dir", 0, 1, 0, G3,
 	 STR(disk_backend, spec_chk_backend)},
 
-	{"net", NULL, "MODE", "routed, bridge=BR, macvlan=IF or none", 0, 0, 0, G4,
+	{"net", "network", "MODE", "routed, bridge=BR, macvlan=IF or none", 0, 0, 0, G4,
 	 STR(net, spec_chk_net)},
 	{"ip", "ipadd", "ADDR[/LEN]", "address; auto, auto6: from the pools; none", 1, 0, 1, G4,
 	 LIST(ips, spec_chk_ip, ",", false)},
@@ -407,7 +407,7 @@ static const struct spec_option table[] = {
 	 STR(stop_signal, spec_chk_signal)},
 	{"stop-timeout", NULL, "TIME", "time to stop in, before it is killed", 1, 0, 0, G5,
 	 FN(set_stop_timeout)},
-	{"mount", NULL, "SRC:DST[:ro]", "a directory or file of the host", 0, 0, 1, G5,
+	{"mount", "volume", "SRC:DST[:ro]", "a directory or file of the host", 0, 0, 1, G5,
 	 FN(spec_set_mount)},
 	{"ssh-key", NULL, "FILE", "public keys that may log in as root", 0, 0, 1, G5,
 	 FN(spec_set_ssh_key)},

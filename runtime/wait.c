@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -23,6 +24,7 @@ struct waiter {
 	struct vps_host *h;
 	unsigned id;
 	const char *who;
+	char name[SPEC_NAME_MAX + 1]; /* for messages: who may be an id */
 	enum vps_wait_for what;
 	int inotify; /* or -1 */
 	int pidfd;   /* of init, or -1 */
@@ -93,9 +95,9 @@ static int judge(struct waiter *w, const struct vps_info *i, struct vps_err *err
 		if (i->status != VPS_STOPPED && i->status != VPS_BROKEN)
 			return 0;
 		return i->exit_code < 0 || !i->stopped
-			       ? vps_err_set(err, VPS_ESTATE, "'%s' is not running", w->who)
+			       ? vps_err_set(err, VPS_ESTATE, "'%s' is not running", w->name)
 			       : vps_err_set(err, VPS_ESTATE, "'%s' is not running: its init ended (%d)",
-					     w->who, i->exit_code);
+					     w->name, i->exit_code);
 	case VPS_WAIT_DELETED:
 		return 0;
 	}
@@ -112,10 +114,12 @@ static int look(struct waiter *w, int *ret_exit, struct vps_err *err)
 		w->gone = true;
 		if (w->what == VPS_WAIT_DELETED || w->what == VPS_WAIT_STOPPED)
 			return 1;
-		return vps_err_set(err, VPS_ENOVPS, "'%s' was deleted", w->who);
+		return vps_err_set(err, VPS_ENOVPS, "'%s' was deleted", w->name);
 	}
 	if (r < 0)
 		return r;
+	if (i.spec.name)
+		snprintf(w->name, sizeof(w->name), "%s", i.spec.name);
 	watch_init(w, i.init);
 	if (ret_exit)
 		*ret_exit = i.exit_code;
@@ -130,7 +134,7 @@ static int out_of_time(const struct waiter *w, struct vps_err *err)
 
 	if (run_dir >= 0)
 		monitor_status_read(run_dir, &st);
-	return vps_err_set(err, VPS_ETIMEDOUT, "'%s' is not %s in time%s%s", w->who, words[w->what],
+	return vps_err_set(err, VPS_ETIMEDOUT, "'%s' is not %s in time%s%s", w->name, words[w->what],
 			   st.text[0] ? "; inside it says: " : "", st.text);
 }
 
@@ -175,6 +179,7 @@ int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int ti
 	}
 	if (r < 0)
 		return r;
+	snprintf(w.name, sizeof(w.name), "%s", who);
 	if (timeout_ms >= 0)
 		w.deadline = sys_now_mono() + (uint64_t)timeout_ms * 1000000u + 1;
 	for (;;) {

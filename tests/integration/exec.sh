@@ -127,6 +127,14 @@ test_top_and_stats_on_a_terminal() {
 	wait_until 10 sh -c "$t capture-pane -p | grep -q 'P-MEM%'"
 	$t send-keys q
 	wait_until 10 sh -c "$t capture-pane -p | grep -q 'sleep 100000'"
+	# a long line is cut, many are fewer
+	vps exec -d box -- sh -c 'sleep 0; sleep 500; : a command line that is longer than the screen is wide' "$(printf 'x%.0s' {1..200})"
+	wait_until 10 sh -c "$t capture-pane -p | grep -q 'a command line'"
+	[ "$($t capture-pane -p | grep -c x)" = 1 ]
+	$t resize-window -x 120 -y 4
+	sleep 0.5
+	$t capture-pane -p | grep -q HOSTPID
+	$t resize-window -x 120 -y 24
 	$t send-keys q
 	wait_until 10 sh -c "[ \$($t capture-pane -p | grep -c ' box ') -ge 3 ]"
 	$t kill-server

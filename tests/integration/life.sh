@@ -326,6 +326,9 @@ test_wait_does_not_miss_the_end() {
 	vps launch w --image tiny -- sh -c 'sleep 1; exit 3'
 	expect "$(vps wait w -t 20s)" 3
 	expect_exit 10 vps wait w --for running -t 300ms
+	expect "$(cat "$work/.err")" "*'w' is not running in time*"
+	expect_exit 10 vps wait "$(vps list -a -H -o id w | tr -d ' ')" --for running -t 100ms
+	expect "$(cat "$work/.err")" "*'w' is not running in time*"
 	vps delete w
 }
 
@@ -337,6 +340,17 @@ test_many_at_once() {
 	vps stop --all --kill
 	vps delete --all
 	expect "$(vps list -aq)" ''
+}
+
+test_the_words_of_other_tools_are_understood() {
+	expect "$(vps run -i --rm --name dock -e A=b -m 64M -v /etc:/host:ro --network none --image tiny -- \
+		sh -c 'echo $A; ls /host/passwd; hostname' </dev/null)" $'b\n/host/passwd\ndock'
+	# vzctl's
+	vps create 2001 --ostemplate tiny --ram 64M --diskspace 100M --cpuunits 200 --onboot --nameserver 192.0.2.1
+	expect "$(vps inspect 2001 | jq -c '.[0].spec | [.memory, .disk, .cpu_weight, .autostart]')" \
+		'\[67108864,104857600,200,true]'
+	vps destroy 2001
+	expect "$(vps ps -a -q)" ''
 }
 
 test_bad_input_is_refused_in_words() {
