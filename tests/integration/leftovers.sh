@@ -8,7 +8,7 @@ tiny_image
 vps create -q idle --image tiny --disk 32M --ip auto -- sleep 1000
 vps launch -q runs --image tiny --disk 32M --ip auto --publish 9000:80 -- httpd -f -p 80 -h /var/www
 tag=$(vps_tag)
-idle=$(vps inspect idle | jq '.[0].id') runs=$(vps inspect runs | jq '.[0].id')
+idle=$(vps inspect idle | jq '.[0].id')
 nobody=7777
 
 # told_and_removed WORDS... - what was made is found by check, which leaves it, and by gc, which does not
@@ -79,11 +79,11 @@ test_interfaces() {
 }
 
 test_firewall_elements() {
-	local table="inet $tag-"
-	nft add element $table src4 "{ \"$tag-$nobody\" . 203.0.113.9 }"
-	nft add element $table src6 "{ \"$tag-$idle\" . 2001:db8::9 }"
-	nft add element $table pub4 '{ tcp . 22 : 10.123.0.99 . 22 }'
-	nft add element arp "$tag-" arp4 "{ \"$tag-$nobody\" . 02:00:00:00:00:01 . 02:00:00:00:00:01 . 203.0.113.9 }"
+	local table="$tag-"
+	nft add element inet "$table" src4 "{ \"$tag-$nobody\" . 203.0.113.9 }"
+	nft add element inet "$table" src6 "{ \"$tag-$idle\" . 2001:db8::9 }"
+	nft add element inet "$table" pub4 '{ tcp . 22 : 10.123.0.99 . 22 }'
+	nft add element arp "$table" arp4 "{ \"$tag-$nobody\" . 02:00:00:00:00:01 . 02:00:00:00:00:01 . 203.0.113.9 }"
 	told_and_removed "VPS $nobody: *set 'src4'" "VPS $idle: *set 'src6'" "set 'pub4'" "set 'arp4'"
 	expect_fail sh -c "nft list ruleset | grep -E '203.0.113.9|2001:db8::9|10.123.0.99'"
 }
