@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root mmdebstrap, and the host's Debian mirror for those that say so
+# where: native; it wants a mirror
 # Images made by mmdebstrap: what is in them, what is not, and what is said when it fails.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

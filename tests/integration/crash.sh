@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root ptrace
+# where: native; thousands of starts; hostboot.sh has the power cut instead
 # I2: a command killed at any mutating system call leaves each VPS exactly absent, stopped or running, nothing
 # orphaned, and the same command run again succeeds. VPS_FAULT_STEP=1 tries every call, CI every 7th.
 . "$(dirname "$0")/../lib.sh"

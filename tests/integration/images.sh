@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root
+# where: native; no kernel feature of the test host
 # Images in every form, out again, shared, collected; hostile ones leave the store as it was.
 . "$(dirname "$0")/../lib.sh"
 busybox_rootfs "$work/tiny"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root docker-registry openssl python3
+# where: native; its server and its faults are the same on every kernel
 # Pulling from the distribution project's registry over TLS, with logins and with every fault that
 # a server, a network or an attacker between may bring. Loopback only, in a network namespace of its own.
 set -uo pipefail
