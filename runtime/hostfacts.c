@@ -28,6 +28,34 @@ static void container_fact(struct check *c)
 		check_add(c, CHECK_NOTE, 0, NULL, "containers: yes (Linux %s)", u.release);
 }
 
+/* What a controller cannot do though it is there. */
+static void partial_facts(struct check *c, struct cg_host *ch)
+{
+	static const struct {
+		const char *options;
+		enum cg_controller c;
+		size_t limit;
+		uint64_t v;
+	} t[] = {
+		{"--memory-high, --memory-low and --memory-min", CG_MEMORY,
+		 offsetof(struct cg_limits, memory_high), 64u << 20},
+		{"--swap", CG_MEMORY, offsetof(struct cg_limits, swap_max), 64u << 20},
+		{"--io-weight", CG_IO, offsetof(struct cg_limits, io_weight), 200},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+		struct vps_err err = {0};
+		struct cg_limits l;
+
+		cg_limits_init(&l);
+		l.memory_max = 256u << 20;
+		memcpy((char *)&l + t[i].limit, &t[i].v, sizeof(t[i].v));
+		if (cg_host_version(ch, t[i].c) != 0 && cg_limits_check(ch, &l, &err) < 0)
+			check_add(c, CHECK_NOTE, 0, NULL, "refused here: %s: %s", t[i].options,
+				  err.msg);
+	}
+}
+
 static void cgroup_facts(struct check *c)
 {
 	static const struct { enum cg_controller c; const char *options; } t[] = {
@@ -51,16 +79,10 @@ static void cgroup_facts(struct check *c)
 				  t[i].options);
 
 	struct cg_io_max io = {.rbps = CG_UNSET, .wbps = 1 << 20, .riops = CG_UNSET, .wiops = CG_UNSET};
-	struct cg_limits l, writes;
+	struct cg_limits writes;
 	auto_strv caveats = NULL;
 
-	cg_limits_init(&l);
-	l.memory_max = 256u << 20;
-	l.swap_max = 64u << 20;
-	l.io_weight = 200;
-	if (cg_limits_check(ch, &l, &err) < 0)
-		check_add(c, CHECK_NOTE, 0, NULL, "limits: %s", err.msg);
-	cg_limits_done(&l);
+	partial_facts(c, ch);
 	cg_limits_init(&writes);
 	writes.io_max = &io; /* of no device: only what is told of it counts */
 	writes.n_io_max = 1;

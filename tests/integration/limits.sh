@@ -252,6 +252,7 @@ test_what_cannot_be_enforced_is_refused() {
 	[ $unified = 0 ] || skip "this host enforces all of it"
 	expect_exit 5 vps launch r1 --image tiny --memory-high 32M -- sleep 10
 	expect "$(cat "$work/.err")" '*memory.high*'
+	expect "$(vps host check)" '*refused here: --memory-high, --memory-low and --memory-min: *'
 	# v1 limits memory and swap only together
 	expect_exit 5 vps create r2 --image tiny --swap 0
 	expect "$(cat "$work/.err")" '*swap.max*'
