@@ -1,7 +1,10 @@
 noinst_LIBRARIES += libvmm.a
 libvmm_a_SOURCES = \
+	vmm/acpi.c vmm/acpi.h \
 	vmm/balloon.c vmm/balloon.h \
 	vmm/blk.c vmm/blk.h \
+	vmm/layout.h \
+	vmm/loader.c vmm/loader.h \
 	vmm/loop.c vmm/loop.h \
 	vmm/memory.c vmm/memory.h \
 	vmm/net.c vmm/net.h \

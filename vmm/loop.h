@@ -28,8 +28,8 @@ struct loop {
 
 int loop_init(struct loop *l);
 void loop_done(struct loop *l);
-/* Wait for events (EPOLLIN, EPOLLOUT, 0: only errors) on s->fd: add it, or change what is waited for.
- * 0 or -errno. */
+/* Wait for events (EPOLLIN, EPOLLOUT, 0: only errors) on s->fd: add it, or change what is waited
+ * for. 0 or -errno. */
 int loop_watch(struct loop *l, struct loop_source *s, uint32_t events);
 void loop_remove(struct loop *l, struct loop_source *s);
 /* Until loop_stop, which any thread may call. 0 or -errno. */

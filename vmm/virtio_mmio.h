@@ -53,8 +53,8 @@ struct vdev {
 	struct vq vq[VDEV_MAX_QUEUES];
 };
 
-/* ops, config and offered of a device that is otherwise zero; VERSION_1, indirect descriptors and the
- * event index are offered in any case. 0 or -errno. */
+/* VERSION_1, indirect descriptors and the event index are offered in any case; ops and config stay
+ * the caller's. 0 or -errno. */
 int vdev_init(struct vdev *v, const struct vdev_ops *ops, const struct gmem *mem, uint64_t offered,
 	      void *config, uint32_t config_len);
 void vdev_done(struct vdev *v);

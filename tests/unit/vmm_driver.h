@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the VMM's unit tests and fuzzers share: the guest's side of a virtio device, over a small guest
- * memory. Everything is at fixed addresses: queue n at RING(n), data from DATA on. */
+/* What the VMM's unit tests and fuzzers share: the guest's side of a virtio device, over a small
+ * guest memory. Everything is at fixed addresses: queue n at RING(n), data from DATA on. */
 #ifndef VPS_TESTS_UNIT_VMM_DRIVER_H
 #define VPS_TESTS_UNIT_VMM_DRIVER_H
 
