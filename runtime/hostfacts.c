@@ -2,6 +2,7 @@
 /* What this host can do, in words, each by asking the part that would have to do it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
