@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/str.h"
 
@@ -255,21 +256,32 @@ int fs_write_rename(int dirfd, const char *path, const void *data, size_t len, m
 	return write_by_rename(dirfd, path, data, len, mode, false);
 }
 
-int fs_remove_temps(int dirfd, const char *path)
+int fs_remove_temps(int dirfd, const char *path, unsigned age_s, bool dry)
 {
 	autoclose int dir = fs_open_dir(dirfd, path);
 	auto_strv names = NULL;
+	time_t now = time(NULL);
+	int n = 0;
 
 	if (dir < 0)
 		return dir;
 
 	int r = fs_list(dir, ".", &names);
 
-	for (size_t i = 0; r == 0 && names && names[i]; i++)
-		if (str_starts(names[i], FS_TMP_PREFIX) && unlinkat(dir, names[i], 0) < 0 &&
-		    errno != ENOENT)
-			r = -errno;
-	return r;
+	for (size_t i = 0; r == 0 && names && names[i]; i++) {
+		struct stat st;
+
+		if (!str_starts(names[i], FS_TMP_PREFIX) ||
+		    fstatat(dir, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    now < st.st_mtime + (time_t)age_s)
+			continue;
+		if (!dry && unlinkat(dir, names[i], 0) < 0) {
+			r = errno == ENOENT ? 0 : -errno;
+			continue;
+		}
+		n++;
+	}
+	return r < 0 ? r : n;
 }
 
 int fs_mkdir_p(int dirfd, const char *path, mode_t mode)

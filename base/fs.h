@@ -32,7 +32,8 @@ int fs_write_atomic(int dirfd, const char *path, const void *data, size_t len, m
 int fs_write_rename(int dirfd, const char *path, const void *data, size_t len, mode_t mode);
 /* Remove what a crash left of the two above from a directory. The caller's lock keeps
  * writers out. */
-int fs_remove_temps(int dirfd, const char *path);
+/* Those that are age_s seconds old at least; dry: only counts them. Their number, or -errno. */
+int fs_remove_temps(int dirfd, const char *path, unsigned age_s, bool dry);
 /* fsync a directory by path ("." for dirfd itself). */
 int fs_sync_dir(int dirfd, const char *path);
 /* New directories get mode less umask. -ENOTDIR when a file is in the way. */

@@ -155,6 +155,14 @@ static int mark_and_sweep(struct sweep *sw, struct vps_err *err)
 	if (r < 0)
 		return r;
 	sw->m = &m;
+	/* who writes one of these holds the lock */
+	const int dirs[] = { sw->s->refs, sw->s->pins };
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		r = fs_remove_temps(dirs[i], ".", 0, !sw->w);
+		if (r < 0)
+			return vps_err_sys(err, r, "gc");
+		sw->res.temps += (unsigned)r;
+	}
 	r = sweep_dir(sw, sw->s->layers, true, err);
 	return r < 0 ? r : sweep_dir(sw, sw->s->blobs, false, err);
 }

@@ -115,7 +115,7 @@ int claim_id(struct vps_host *h, unsigned want, const char *verb, struct vps_loc
 	store = lock_take(h->root_fd, STORE_LOCK, true, h->lock_timeout_ms);
 	if (store < 0)
 		return vps_err_sys(err, store, "lock of the store");
-	fs_remove_temps(h->root_fd, "."); /* of `next`, which is written under this lock */
+	fs_remove_temps(h->root_fd, ".", 0, false); /* of `next`, which is written under this lock */
 	return claim_next(h, verb, l, err);
 }
 

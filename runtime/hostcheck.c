@@ -13,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #include "base/fs.h"
+#include "runtime/container/container.h"
 #include "runtime/keeper.h"
 #include "runtime/lxcfs.h"
 #include "runtime/monitor.h"
@@ -520,30 +519,18 @@ static void check_mounts(struct check *c)
 
 /* ---- temp files, images, lxcfs ------------------------------------------------------------ */
 
-static unsigned old_temps(int dirfd, const char *path, bool fix)
+static unsigned old_temps(struct check *c, int dirfd, const char *path)
 {
-	autoclose int dir = fs_open_dir(dirfd, path);
-	auto_strv names = NULL;
-	time_t now = time(NULL);
-	unsigned n = 0;
+	int n = fs_remove_temps(dirfd, path, TEMP_OLD_S, !c->fix);
 
-	if (dir < 0 || fs_list(dir, ".", &names) < 0)
-		return 0;
-	for (char **p = names; p && *p; p++) {
-		struct stat st;
-
-		if (!str_starts(*p, FS_TMP_PREFIX) || fstatat(dir, *p, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    now - st.st_mtime < TEMP_OLD_S)
-			continue;
-		n += !fix || unlinkat(dir, *p, 0) == 0;
-	}
-	return n;
+	return n < 0 ? 0 : (unsigned)n;
 }
 
 static void check_temps(struct check *c)
 {
 	struct vps_err err = {0};
-	unsigned n = old_temps(c->h->root_fd, ".", c->fix) + old_temps(c->h->run_fd, ".", c->fix);
+	unsigned n = old_temps(c, c->h->root_fd, ".") + old_temps(c, c->h->root_fd, FILTER_CACHE_DIR) +
+		     old_temps(c, c->h->run_fd, ".");
 	char what[64], dir[ID_STR];
 
 	if (n) {
@@ -552,7 +539,7 @@ static void check_temps(struct check *c)
 	}
 	for (size_t i = 0; i < c->n_defined; i++) {
 		id_str(c->defined[i], dir);
-		n = old_temps(c->h->instances_fd, dir, c->fix) + old_temps(c->h->run_fd, dir, c->fix);
+		n = old_temps(c, c->h->instances_fd, dir) + old_temps(c, c->h->run_fd, dir);
 		if (!n)
 			continue;
 		snprintf(what, sizeof(what), "%u unfinished file%s", n, n == 1 ? "" : "s");
@@ -571,9 +558,9 @@ static void check_images(struct check *c)
 		return;
 	fmt_size(r.bytes, size, sizeof(size));
 	if (r.temps) {
-		autofree char *what = str_fmt("unfinished work of %u import%s", r.temps, r.temps == 1 ? "" : "s");
+		autofree char *what = str_fmt("unfinished work on %u image%s", r.temps, r.temps == 1 ? "" : "s");
 
-		leftover(c, 0, 0, &err, what ? what : "unfinished imports");
+		leftover(c, 0, 0, &err, what ? what : "unfinished work on images");
 	}
 	if (r.images + r.layers + r.blobs)
 		check_add(c, CHECK_NOTE, 0, c->fix ? NULL : "`vps image gc` or `vps host gc` gives it back",

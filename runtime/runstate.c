@@ -248,7 +248,7 @@ int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, st
 		*ret_running = false;
 	if (run_dir == -ENOENT) {
 		/* No monitor writes here now, and we hold the lock: temps are of the killed. */
-		fs_remove_temps(l->dir, ".");
+		fs_remove_temps(l->dir, ".", 0, false);
 		return 0;
 	}
 	if (run_dir < 0)

@@ -212,6 +212,7 @@ struct filter_prog {
 	unsigned short len;
 };
 void filter_done(struct filter_prog *p);
+#define FILTER_CACHE_DIR "cache/seccomp" /* below the root */
 /* The program for a spec, by the cache below root (NULL: no cache). len 0: unconfined. instance_dir: where
  * SPEC_SECCOMP_FILE lies; may be -1 without one. */
 int filter_for(const struct vps_spec *s, const char *root, int instance_dir, struct filter_prog *ret,

@@ -17,7 +17,6 @@
 #include "base/digest.h"
 #include "base/fs.h"
 
-#define CACHE_DIR    "cache/seccomp"
 #define CACHE_FORMAT "vps-seccomp-1" /* bump when the compiler changes what it makes of a profile */
 #define PROFILE_MAX  (1u << 20)
 
@@ -98,10 +97,10 @@ static int open_cache(const char *root)
 	autoclose int top = fs_open_dir(AT_FDCWD, root);
 	if (top < 0)
 		return top;
-	int r = fs_mkdir_p(top, CACHE_DIR, 0700);
+	int r = fs_mkdir_p(top, FILTER_CACHE_DIR, 0700);
 	if (r < 0)
 		return r;
-	autoclose int dir = fs_open_dir(top, CACHE_DIR);
+	autoclose int dir = fs_open_dir(top, FILTER_CACHE_DIR);
 	if (dir < 0)
 		return dir;
 	if (fstat(dir, &st) < 0)

@@ -124,12 +124,14 @@ test_id_ranges() {
 }
 
 test_temp_files() {
-	old "$VPS_ROOT/.tmp.a" "$VPS_RUN/.tmp.b" "$VPS_ROOT/instances/$idle/.tmp.spec.json.c"
+	old "$VPS_ROOT/.tmp.a" "$VPS_RUN/.tmp.b" "$VPS_ROOT/cache/seccomp/.tmp.x.c" \
+		"$VPS_ROOT/instances/$idle/.tmp.spec.json.d" "$VPS_ROOT/images/refs/.tmp.tiny.e" \
+		"$VPS_ROOT/images/pins/.tmp.$idle.f"
 	mkdir -p "$VPS_ROOT/images/tmp/import.123"
 	: >"$VPS_ROOT/images/tmp/import.123/layer"
 	# somebody's work
 	: >"$VPS_ROOT/.tmp.young"
-	told_and_removed "2 unfinished files" "VPS $idle: 1 unfinished file" "unfinished work of 1 import"
+	told_and_removed "3 unfinished files" "VPS $idle: 1 unfinished file" "unfinished work on 3 images"
 	[ -e "$VPS_ROOT/.tmp.young" ]
 	rm "$VPS_ROOT/.tmp.young"
 	expect "$(find "$VPS_ROOT" "$VPS_RUN" -name '.tmp.*'; ls "$VPS_ROOT/images/tmp")" ''

@@ -197,10 +197,13 @@ static void test_remove_temps(void **state)
 	put_file(t->fd, ".tmp.x.zzzzzz", "");
 	put_file(t->fd, "keep", "");
 	put_file(t->fd, "a.tmp.b", "");
-	assert_int_equal(fs_remove_temps(t->fd, "."), 0);
+	assert_int_equal(fs_remove_temps(t->fd, ".", 60, false), 0); /* young */
+	assert_int_equal(fs_remove_temps(t->fd, ".", 0, true), 2);
+	assert_int_equal(count_entries(t->fd, "."), 4);
+	assert_int_equal(fs_remove_temps(t->fd, ".", 0, false), 2);
 	assert_int_equal(count_entries(t->fd, "."), 2);
 	assert_true(fs_exists(t->fd, "keep"));
-	assert_int_equal(fs_remove_temps(t->fd, "none"), -ENOENT);
+	assert_int_equal(fs_remove_temps(t->fd, "none", 0, false), -ENOENT);
 }
 
 static void test_mkdir_p(void **state)
