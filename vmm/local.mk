@@ -3,6 +3,7 @@ libvmm_a_SOURCES = \
 	vmm/acpi.c vmm/acpi.h \
 	vmm/balloon.c vmm/balloon.h \
 	vmm/blk.c vmm/blk.h \
+	vmm/kvm.c vmm/kvm.h \
 	vmm/layout.h \
 	vmm/loader.c vmm/loader.h \
 	vmm/loop.c vmm/loop.h \
@@ -11,7 +12,9 @@ libvmm_a_SOURCES = \
 	vmm/rate.h \
 	vmm/rng.c vmm/rng.h \
 	vmm/serial.c vmm/serial.h \
+	vmm/vcpu.c \
 	vmm/virtio_mmio.c vmm/virtio_mmio.h \
 	vmm/virtqueue.c vmm/virtqueue.h \
+	vmm/vm.c vmm/vm.h \
 	vmm/vsock.c vmm/vsock.h
 libvmm_a_CFLAGS = $(AM_CFLAGS) -pthread
