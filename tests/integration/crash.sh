@@ -61,9 +61,12 @@ kill_at_each() {
 		now=$(state v)
 		[ "$now" = "$final" ] || fail "point $n ($out): after the second run: '$now'"
 		vps delete -f -q v || fail "point $n ($out): delete"
+		find "$VPS_ROOT" "$VPS_RUN" -xdev -name '.tmp.*' -exec touch -d '1 hour ago' {} + # nobody's work
 		vps host gc -q >"$work/.chk" 2>&1 || fail "point $n ($out): gc: $(cat "$work/.chk")"
 		vps host check -q >"$work/.chk" 2>&1 || fail "point $n ($out): $(cat "$work/.chk")"
 		wait_until 10 nobody || fail "point $n ($out): still there: $(ps -o pid,stat,wchan:20,args -p "$(strays)")"
+		now=$(find "$VPS_ROOT" "$VPS_RUN" -xdev -name '.tmp.*')
+		[ -z "$now" ] || fail "point $n ($out): $now"
 		now=$(footprint | grep -v lxcfs)
 		[ "$now" = "$base" ] || fail "point $n ($out): $(diff <(echo "$base") <(echo "$now"))"
 		vps exec bystander true || fail "point $n ($out): the bystander is hurt"
