@@ -20,7 +20,10 @@
 #define OP_DEVICE  0x82
 #define OP_NOTIFY  0x86
 
-static void add8(struct strbuf *b, unsigned v) { sb_addc(b, (char)v); }
+static void add8(struct strbuf *b, unsigned v)
+{
+	sb_addc(b, (char)v);
+}
 
 static void add16(struct strbuf *b, unsigned v)
 {
@@ -43,7 +46,10 @@ static void add64(struct strbuf *b, uint64_t v)
 /* The length counts its own bytes: 1 up to 63, else 2 to 4 with four bits in the first. */
 static void add_package(struct strbuf *b, const struct strbuf *content)
 {
-	size_t n = content->len, more = n + 1 <= 0x3f ? 0 : n + 2 <= 0xfff ? 1 : n + 3 <= 0xfffff ? 2 : 3;
+	size_t n = content->len, more = n + 1 <= 0x3f	   ? 0
+					: n + 2 <= 0xfff   ? 1
+					: n + 3 <= 0xfffff ? 2
+							   : 3;
 
 	n += more + 1;
 	if (!more) {
@@ -302,8 +308,8 @@ static int madt(struct strbuf *b, unsigned cpus)
 	add32(b, 0); /* no 8259s */
 	for (unsigned i = 0; i < cpus; i++) {
 		add16(b, 0 | 8 << 8);
-		add8(b, i); /* processor */
-		add8(b, i); /* APIC */
+		add8(b, i);  /* processor */
+		add8(b, i);  /* APIC */
 		add32(b, 1); /* enabled */
 	}
 	add16(b, 1 | 12 << 8);

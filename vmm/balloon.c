@@ -63,7 +63,8 @@ static int stats(struct vdev *v, struct vq *q, const struct vq_chain *c)
 	for (size_t i = 0; i < n; i++)
 		if (st[i].tag < VIRTIO_BALLOON_S_NR)
 			b->stats.v[st[i].tag] = st[i].val;
-	/* One buffer goes to and fro: it stays with us until we ask. A second is an odd driver's. */
+	/* One buffer goes to and fro: it stays with us until we ask. A second is an odd driver's.
+	 */
 	if (b->has_stats_buf)
 		vq_push(q, b->stats_head, 0);
 	b->has_stats_buf = true;
@@ -125,7 +126,10 @@ int balloon_init(struct balloon *b, const struct gmem *mem)
 	return r;
 }
 
-void balloon_done(struct balloon *b) { vdev_done(&b->dev); }
+void balloon_done(struct balloon *b)
+{
+	vdev_done(&b->dev);
+}
 
 void balloon_set(struct balloon *b, uint64_t bytes)
 {

@@ -19,8 +19,8 @@ struct balloon {
 	struct balloon_stats stats;
 	bool has_stats_buf; /* the guest waits for us to ask again */
 	uint16_t stats_head;
-	uint64_t inflated;  /* bytes given back by inflating, over all times */
-	uint64_t reported;  /* bytes given back by free page reporting */
+	uint64_t inflated; /* bytes given back by inflating, over all times */
+	uint64_t reported; /* bytes given back by free page reporting */
 };
 
 int balloon_init(struct balloon *b, const struct gmem *mem);

@@ -14,11 +14,11 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-#define SECTOR	     512
-#define MAX_DISCARD  (1u << 22) /* sectors in one range: 2 GiB */
-#define MAX_RANGES   16
-#define MAX_ZEROES   (1u << 16) /* 32 MiB, which may have to be written */
-#define ZERO_CHUNK   (64u << 10)
+#define SECTOR	    512
+#define MAX_DISCARD (1u << 22) /* sectors in one range: 2 GiB */
+#define MAX_RANGES  16
+#define MAX_ZEROES  (1u << 16) /* 32 MiB, which may have to be written */
+#define ZERO_CHUNK  (64u << 10)
 
 /* pread or pwrite all of iov at off; end of file reads as zeroes. 0 or -errno. */
 static int transfer(struct blk *b, struct iovec *iov, size_t n, uint64_t off, bool write)
@@ -100,7 +100,8 @@ static int clear_range(struct blk *b, const struct virtio_blk_discard_write_zero
 
 	if (d->flags & ~known)
 		return -EOPNOTSUPP;
-	if (d->num_sectors > (zeroes ? MAX_ZEROES : MAX_DISCARD) || !on_disk(b, d->sector, d->num_sectors))
+	if (d->num_sectors > (zeroes ? MAX_ZEROES : MAX_DISCARD) ||
+	    !on_disk(b, d->sector, d->num_sectors))
 		return -EINVAL;
 	if (!len || fallocate(b->fd, mode, (off_t)off, (off_t)len) == 0)
 		return 0;
@@ -170,13 +171,16 @@ static int one(struct blk *b)
 	rate_take(&b->ops, 1);
 
 	int64_t n = request(b);
-	uint8_t status = n >= 0		      ? VIRTIO_BLK_S_OK
+	uint8_t status = n >= 0		    ? VIRTIO_BLK_S_OK
 			 : n == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
-					      : VIRTIO_BLK_S_IOERR;
+					    : VIRTIO_BLK_S_IOERR;
 
 	iov_write(c->iov + c->n_out, c->n_in, c->in_len - 1, &status, 1);
 	/* The used length tells what was written without gaps from the beginning. */
-	vq_push(q, c->head, n < 0 ? (c->in_len == 1) : n == c->in_len - 1 ? c->in_len : (uint32_t)n);
+	vq_push(q, c->head,
+		n < 0		     ? (c->in_len == 1)
+		: n == c->in_len - 1 ? c->in_len
+				     : (uint32_t)n);
 	vdev_signal(&b->dev, q);
 	return 1;
 }
@@ -262,7 +266,8 @@ static int capacity(int fd, uint64_t *ret)
 int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, struct vps_err *err)
 {
 	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-			    1ull << VIRTIO_BLK_F_FLUSH, sectors = 0;
+			    1ull << VIRTIO_BLK_F_FLUSH,
+		 sectors = 0;
 	int r = capacity(o->fd, &sectors);
 
 	if (r < 0)
@@ -272,17 +277,18 @@ int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, st
 		.read_only = o->read_only,
 		.bytes = {.per_sec = o->bytes_per_sec},
 		.ops = {.per_sec = o->ops_per_sec},
-		.config = {
-			.capacity = sectors,
-			.seg_max = VQ_MAX_SIZE - 2,
-			.blk_size = SECTOR,
-			.max_discard_sectors = MAX_DISCARD,
-			.max_discard_seg = MAX_RANGES,
-			.discard_sector_alignment = 8,
-			.max_write_zeroes_sectors = MAX_ZEROES,
-			.max_write_zeroes_seg = 1,
-			.write_zeroes_may_unmap = 1,
-		},
+		.config =
+			{
+				.capacity = sectors,
+				.seg_max = VQ_MAX_SIZE - 2,
+				.blk_size = SECTOR,
+				.max_discard_sectors = MAX_DISCARD,
+				.max_discard_seg = MAX_RANGES,
+				.discard_sector_alignment = 8,
+				.max_write_zeroes_sectors = MAX_ZEROES,
+				.max_write_zeroes_seg = 1,
+				.write_zeroes_may_unmap = 1,
+			},
 	};
 	if (o->serial)
 		memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));

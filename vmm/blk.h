@@ -11,7 +11,7 @@
 #include "vmm/virtio_mmio.h"
 
 struct blk_opts {
-	int fd;		   /* stays the caller's */
+	int fd; /* stays the caller's */
 	bool read_only;
 	const char *serial; /* up to 20 bytes; the guest finds it in /dev/disk/by-id */
 	uint64_t bytes_per_sec, ops_per_sec; /* 0: no limit */
@@ -24,7 +24,7 @@ struct blk {
 	bool read_only;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct rate bytes, ops;
-	uint64_t wait_ns;	 /* until the rate allows the next request; 0: idle */
+	uint64_t wait_ns; /* until the rate allows the next request; 0: idle */
 	struct loop loop;
 	struct loop_source timer;
 	pthread_t thread;

@@ -44,10 +44,12 @@ int kvm_open(struct vps_err *err)
 	int api = ioctl(fd, KVM_GET_API_VERSION, 0);
 
 	if (api != 12)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "/dev/kvm speaks version %d, not 12", api);
+		return vps_err_set(err, VPS_EUNSUPPORTED, "/dev/kvm speaks version %d, not 12",
+				   api);
 	for (size_t i = 0; i < ARRAY_LEN(need); i++)
 		if (ioctl(fd, KVM_CHECK_EXTENSION, need[i].cap) <= 0)
-			return vps_err_set(err, VPS_EUNSUPPORTED, "/dev/kvm lacks %s", need[i].what);
+			return vps_err_set(err, VPS_EUNSUPPORTED, "/dev/kvm lacks %s",
+					   need[i].what);
 	return take_fd(fd);
 }
 
@@ -64,14 +66,15 @@ int kvm_check_stock_kernel(struct vps_err *err)
 {
 	if (kvm_in_hardware())
 		return 0;
-	return vps_err_set(err, VPS_EUNSUPPORTED,
-			   "the /dev/kvm of this host works without hardware virtualisation (no vmx "
-			   "or svm in /proc/cpuinfo) and cannot run a stock kernel");
+	return vps_err_set(
+		err, VPS_EUNSUPPORTED,
+		"the /dev/kvm of this host works without hardware virtualisation (no vmx "
+		"or svm in /proc/cpuinfo) and cannot run a stock kernel");
 }
 
 int kvm_get_cpuid(int kvm, struct cpuid_table *ret)
 {
-	ret->head.nent = KVM_MAX_CPUID;
+	ret->nent = KVM_MAX_CPUID;
 	return kvm_ioctl_p(kvm, KVM_GET_SUPPORTED_CPUID, ret);
 }
 
@@ -104,8 +107,8 @@ static void leaf_1(struct kvm_cpuid_entry2 *e, unsigned cpu, unsigned n_cpus, bo
 {
 	e->ebx = (e->ebx & 0xff00) | cpu << 24 | n_cpus << 16;
 	/* DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, xTPR, PDCM */
-	e->ecx &= ~(BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(14) |
-		    BIT(15));
+	e->ecx &=
+		~(BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(14) | BIT(15));
 	e->ecx |= BIT(31);
 	e->ecx = deadline ? e->ecx | BIT(24) : e->ecx & ~BIT(24);
 	e->edx = n_cpus > 1 ? e->edx | BIT(28) : e->edx & ~BIT(28);
@@ -113,7 +116,7 @@ static void leaf_1(struct kvm_cpuid_entry2 *e, unsigned cpu, unsigned n_cpus, bo
 
 void kvm_filter_cpuid(struct cpuid_table *c, unsigned cpu, unsigned n_cpus, bool deadline)
 {
-	for (unsigned i = 0; i < c->head.nent; i++) {
+	for (unsigned i = 0; i < c->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entry[i];
 
 		switch (e->function) {

@@ -11,8 +11,9 @@
 
 #define KVM_MAX_CPUID 256
 
+/* struct kvm_cpuid2 with room. */
 struct cpuid_table {
-	struct kvm_cpuid2 head;
+	uint32_t nent, padding;
 	struct kvm_cpuid_entry2 entry[KVM_MAX_CPUID];
 };
 

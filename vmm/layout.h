@@ -6,15 +6,15 @@
 #include "vmm/memory.h"
 
 /* Low memory, before the kernel runs. */
-#define AT_GDT		0x500ull
-#define AT_BOOT_PARAMS	0x7000ull
-#define AT_PAGE_TABLES	0x9000ull /* one of level 4, one of level 3, four of level 2 */
-#define AT_CMDLINE	0x20000ull
-#define CMDLINE_MAX	2048 /* with its NUL, as x86 has it */
-#define LOW_RAM_END	0x9fc00ull
-#define AT_ACPI		0xe0000ull
-#define ACPI_MAX	0x20000ull
-#define AT_HIGH		0x100000ull
+#define AT_GDT	       0x500ull
+#define AT_BOOT_PARAMS 0x7000ull
+#define AT_PAGE_TABLES 0x9000ull /* one of level 4, one of level 3, four of level 2 */
+#define AT_CMDLINE     0x20000ull
+#define CMDLINE_MAX    2048 /* with its NUL, as x86 has it */
+#define LOW_RAM_END    0x9fc00ull
+#define AT_ACPI	       0xe0000ull
+#define ACPI_MAX       0x20000ull
+#define AT_HIGH	       0x100000ull
 
 /* In the hole. KVM wants three pages and one for itself, used by CPUs without unrestricted mode. */
 #define AT_DEVICES	0xd0000000ull

@@ -9,11 +9,11 @@
 
 #include "base/mem.h"
 
-#define SETUP_MAGIC   0x53726448 /* "HdrS" */
-#define PROTOCOL_MIN  0x020c	 /* xloadflags: Linux 3.8 */
-#define MAX_SEGMENTS  64
-#define PAGE	      4096ull
-#define FIRST_MODERN  0x1000000ull /* where an ELF kernel's own data may begin */
+#define SETUP_MAGIC  0x53726448 /* "HdrS" */
+#define PROTOCOL_MIN 0x020c	/* xloadflags: Linux 3.8 */
+#define MAX_SEGMENTS 64
+#define PAGE	     4096ull
+#define FIRST_MODERN 0x1000000ull /* where an ELF kernel's own data may begin */
 
 struct image {
 	int fd;
@@ -81,8 +81,9 @@ static int load_bzimage(const struct gmem *m, struct image *k, struct vps_err *e
 
 	if (h->header != SETUP_MAGIC || h->version < PROTOCOL_MIN ||
 	    !(h->xloadflags & XLF_KERNEL_64) || !(h->loadflags & LOADED_HIGH))
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "the kernel has no 64-bit entry (Linux 3.8 or newer for x86-64 has)");
+		return vps_err_set(
+			err, VPS_EUNSUPPORTED,
+			"the kernel has no 64-bit entry (Linux 3.8 or newer for x86-64 has)");
 	if (len < sizeof(*h))
 		memset((uint8_t *)h + len, 0, sizeof(*h) - len);
 
@@ -111,7 +112,8 @@ static int load_segment(const struct gmem *m, struct image *k, const Elf64_Phdr 
 
 	if (p->p_filesz > p->p_memsz || __builtin_add_overflow(p->p_paddr, p->p_memsz, &end) ||
 	    p->p_paddr < AT_HIGH || p->p_offset > k->size || p->p_filesz > k->size - p->p_offset)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "a segment of the kernel is out of place");
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "a segment of the kernel is out of place");
 	if (end > gmem_low(m))
 		return too_small(m, end, err);
 
@@ -124,8 +126,7 @@ static int load_segment(const struct gmem *m, struct image *k, const Elf64_Phdr 
 	return 0;
 }
 
-static int load_elf(const struct gmem *m, struct image *k, const Elf64_Ehdr *e,
-		    struct vps_err *err)
+static int load_elf(const struct gmem *m, struct image *k, const Elf64_Ehdr *e, struct vps_err *err)
 {
 	Elf64_Phdr p[MAX_SEGMENTS];
 	bool inside = false;

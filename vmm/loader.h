@@ -9,11 +9,11 @@
 #include "vmm/layout.h"
 
 struct loader_opts {
-	int kernel;		 /* a regular file: bzImage or ELF64 */
-	const int *initrds;	 /* regular files, one behind the other at multiples of 4 */
+	int kernel;	    /* a regular file: bzImage or ELF64 */
+	const int *initrds; /* regular files, one behind the other at multiples of 4 */
 	size_t n_initrds;
 	const char *cmdline;
-	uint64_t rsdp;		 /* where acpi_write put it */
+	uint64_t rsdp; /* where acpi_write put it */
 };
 
 /* The first CPU's registers. */

@@ -86,4 +86,7 @@ int loop_run(struct loop *l)
 	return r < 0 ? r : 0;
 }
 
-void loop_stop(struct loop *l) { eventfd_write(l->stop_fd, 1); }
+void loop_stop(struct loop *l)
+{
+	eventfd_write(l->stop_fd, 1);
+}

@@ -38,7 +38,7 @@ int loop_run(struct loop *l);
 int loop_once(struct loop *l, int ms);
 void loop_stop(struct loop *l);
 
-#define container_of(p, type, member) \
-	((type *)(void *)((uint8_t *)(p)-__builtin_offsetof(type, member)))
+#define container_of(p, type, member)                                                              \
+	((type *)(void *)((uint8_t *)(p) - __builtin_offsetof(type, member)))
 
 #endif

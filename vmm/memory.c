@@ -19,8 +19,8 @@ int gmem_map(struct gmem *ret, uint64_t size, int fd, struct vps_err *err)
 
 	/* Reserve it all without access, then map the middle: what is left over are the guards. */
 	size_t map_len = size + 2 * HUGE;
-	void *map = mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			 0);
+	void *map =
+		mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (map == MAP_FAILED)
 		return vps_err_sys(err, -errno, "reserve %llu bytes for the guest's memory",

@@ -21,12 +21,15 @@
 #define GMEM_MAX      (4ull << 40)
 
 struct gmem {
-	uint8_t *base;	/* guest-physical 0; everything above the hole follows what is below it */
-	uint64_t size;	/* bytes of memory */
-	void *map;	/* with the guards */
+	uint8_t *base; /* guest-physical 0; everything above the hole follows what is below it */
+	uint64_t size; /* bytes of memory */
+	void *map;     /* with the guards */
 	size_t map_len;
 };
-#define GMEM_INIT {0}
+#define GMEM_INIT                                                                                  \
+	{                                                                                          \
+		0                                                                                  \
+	}
 
 /* Map size bytes (a multiple of 2 MiB is best): aligned to 2 MiB, huge pages where the host has
  * them, an inaccessible page before and behind, no swap reserved, not in core dumps. fd: a

@@ -7,10 +7,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define RX	   0
-#define TX	   1
-#define HDR	   sizeof(struct virtio_net_hdr_v1)
-#define BIT(n)	   (1ull << (n))
+#define RX     0
+#define TX     1
+#define HDR    sizeof(struct virtio_net_hdr_v1)
+#define BIT(n) (1ull << (n))
 
 /* Put the packet at hand into the guest's buffers: 1, 0 when there are too few and the driver will
  * notify us of more, -EAGAIN when more came while we asked, -EPROTO. */
@@ -92,8 +92,8 @@ static int transmit(struct vdev *v, struct vq *q, const struct vq_chain *c)
 {
 	struct net *n = container_of(v, struct net, dev);
 
-	/* The kernel copies header and packet once and checks them itself. A tap that is full drops,
-	 * as every wire does. */
+	/* The kernel copies header and packet once and checks them itself. A tap that is full
+	 * drops, as every wire does. */
 	if (c->n_in || c->out_len <= HDR || c->out_len > NET_PACKET_MAX ||
 	    writev(n->tap.fd, c->iov, c->n_out) < 0)
 		n->dropped++;
@@ -139,7 +139,10 @@ static void start(struct vdev *v)
 		vdev_broken(v);
 }
 
-static void stop(struct vdev *v) { container_of(v, struct net, dev)->have = 0; }
+static void stop(struct vdev *v)
+{
+	container_of(v, struct net, dev)->have = 0;
+}
 
 static const struct vdev_ops ops = {
 	.id = VIRTIO_ID_NET,

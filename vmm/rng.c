@@ -4,7 +4,7 @@
 #include <linux/virtio_ids.h>
 #include <sys/random.h>
 
-#define AT_ONCE 256 /* bytes: getrandom never gives less of so few, nor waits for long */
+#define AT_ONCE 256	       /* bytes: of so few getrandom never gives less */
 #define MOST	(16 * AT_ONCE) /* a request; the driver asks again */
 
 static uint32_t fill(const struct vq_chain *c)
@@ -45,4 +45,7 @@ int rng_init(struct rng *r, const struct gmem *mem)
 	return vdev_init(&r->dev, &ops, mem, 0, NULL, 0);
 }
 
-void rng_done(struct rng *r) { vdev_done(&r->dev); }
+void rng_done(struct rng *r)
+{
+	vdev_done(&r->dev);
+}

@@ -19,7 +19,7 @@ struct serial_state {
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	uint8_t thr_empty; /* the THRE interrupt waits to be read */
 	uint8_t overrun;
-	uint8_t line;	   /* level of the interrupt line */
+	uint8_t line; /* level of the interrupt line */
 	uint8_t n_rx;
 	uint8_t rx[SERIAL_FIFO];
 };
@@ -32,9 +32,9 @@ struct serial {
 	struct loop_source in, out; /* out is watched only while something waits */
 	int wake;		    /* eventfd: a vCPU made room for input or left output */
 	struct loop_source waker;
-	bool in_end;		    /* no more input */
+	bool in_end; /* no more input */
 	uint32_t out_head, out_len;
-	uint64_t lost;		    /* bytes nobody read */
+	uint64_t lost; /* bytes nobody read */
 	uint8_t buf[SERIAL_OUT];
 };
 

@@ -28,15 +28,16 @@ static int set_cpuid(struct vm *vm, struct vcpu *c)
 
 static int set_state(struct vcpu *c)
 {
-	struct {
-		struct kvm_msrs head;
+	struct { /* struct kvm_msrs with room */
+		uint32_t nmsrs, padding;
 		struct kvm_msr_entry e[2];
 	} msrs = {
-		.head.nmsrs = 2,
-		.e = {
-			{.index = MSR_MTRR_DEF_TYPE, .data = 0x806}, /* on, write-back */
-			{.index = MSR_MISC_ENABLE, .data = 1},	     /* fast strings */
-		},
+		.nmsrs = 2,
+		.e =
+			{
+				{.index = MSR_MTRR_DEF_TYPE, .data = 0x806}, /* on, write-back */
+				{.index = MSR_MISC_ENABLE, .data = 1},	     /* fast strings */
+			},
 	};
 	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
 	struct kvm_lapic_state apic;
@@ -162,7 +163,7 @@ static void on_exit_of(struct vcpu *c)
 	case KVM_EXIT_SYSTEM_EVENT:
 		vm_ended(c->vm,
 			 run->system_event.type == KVM_SYSTEM_EVENT_SHUTDOWN ? VM_POWEROFF
-									      : VM_RESET,
+									     : VM_RESET,
 			 "system event %u", run->system_event.type);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -222,8 +223,7 @@ void *vcpu_run(void *arg)
 			if (!may_run(c))
 				return NULL;
 		} else if (r < 0) {
-			vm_ended(c->vm, VM_FAILED, "KVM_RUN of CPU %u: %s", c->id,
-				 vps_code_str(r));
+			vm_ended(c->vm, VM_FAILED, "KVM_RUN of CPU %u: %s", c->id, vps_code_str(r));
 			return NULL;
 		} else {
 			on_exit_of(c);

@@ -10,10 +10,10 @@
 
 #include "base/mem.h"
 
-#define BIT(n)	       (1ull << (n))
-#define MAGIC	       0x74726976 /* "virt" */
-#define VENDOR	       0x20535056 /* "VPS " */
-#define ALWAYS_OFFERED \
+#define BIT(n) (1ull << (n))
+#define MAGIC  0x74726976 /* "virt" */
+#define VENDOR 0x20535056 /* "VPS " */
+#define ALWAYS_OFFERED                                                                             \
 	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX))
 
 #define S_ACK	      VIRTIO_CONFIG_S_ACKNOWLEDGE
@@ -68,7 +68,10 @@ static bool driver_ready(const struct vdev *v)
 	return (v->s.status & (S_DRIVER_OK | S_NEEDS_RESET)) == S_DRIVER_OK;
 }
 
-void vdev_kick(struct vdev *v) { eventfd_write(v->kick.fd, 1); }
+void vdev_kick(struct vdev *v)
+{
+	eventfd_write(v->kick.fd, 1);
+}
 
 /* A vCPU may be calling: the loop does what the device has to do. */
 static void end_life(struct vdev *v)

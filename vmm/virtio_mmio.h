@@ -31,7 +31,7 @@ struct vdev_ops {
 
 /* The negotiation, as a snapshot keeps it. */
 struct vdev_state {
-	uint64_t acked;	 /* features the driver took */
+	uint64_t acked; /* features the driver took */
 	uint32_t status, isr;
 	uint32_t device_sel, driver_sel, queue_sel;
 	uint32_t generation; /* of the configuration */

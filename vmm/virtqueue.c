@@ -5,15 +5,21 @@
 #include <linux/virtio_ring.h>
 
 /* avail: flags, idx, ring[size], used_event. used: flags, idx, {id, len}[size], avail_event. */
-#define AVAIL_IDX	 1
-#define AVAIL_RING	 2
-#define USED_IDX	 1
-#define USED_RING	 2
-#define AVAIL_EVENT(q)	 (2 + 4 * (q)->s.size)
-#define USED_EVENT(q)	 (2 + (q)->s.size)
+#define AVAIL_IDX      1
+#define AVAIL_RING     2
+#define USED_IDX       1
+#define USED_RING      2
+#define AVAIL_EVENT(q) (2 + 4 * (q)->s.size)
+#define USED_EVENT(q)  (2 + (q)->s.size)
 
-static uint16_t load16(const uint16_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-static void store16(uint16_t *p, uint16_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static uint16_t load16(const uint16_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+static void store16(uint16_t *p, uint16_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
 
 int vq_start(struct vq *q, const struct gmem *mem)
 {
@@ -24,7 +30,8 @@ int vq_start(struct vq *q, const struct gmem *mem)
 	if (q->s.desc % 16 || q->s.driver % 2 || q->s.device % 4)
 		return -EPROTO;
 
-	/* The event index is always there for our part, as in every driver's allocation (2.7.10). */
+	/* The event index is always there for our part, as in every driver's allocation (2.7.10).
+	 */
 	const uint8_t *desc = gmem_at(mem, q->s.desc, 16 * n);
 	uint16_t *avail = gmem_at(mem, q->s.driver, 6 + 2 * n);
 	uint16_t *used = gmem_at(mem, q->s.device, 6 + 8 * n);

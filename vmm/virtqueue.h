@@ -50,7 +50,10 @@ void vq_reset(struct vq *q);
 /* The next available chain: 1, 0 when there is none, -EPROTO. */
 int vq_pop(struct vq *q, struct vq_chain *ret);
 /* Take the last n pops back. */
-static inline void vq_unpop(struct vq *q, uint16_t n) { q->s.next_avail -= n; }
+static inline void vq_unpop(struct vq *q, uint16_t n)
+{
+	q->s.next_avail -= n;
+}
 /* Put a chain at place i (from 0) behind the published used entries; vq_publish shows n of them to
  * the driver at once. */
 void vq_put(struct vq *q, uint16_t i, uint16_t head, uint32_t written);

@@ -58,8 +58,8 @@ int vm_create(struct vm *vm, int kvm, uint64_t memory, int mem_fd, unsigned cpus
 {
 	int r;
 
-	*vm = (struct vm){.kvm_fd = kvm, .vm_fd = -1, .ended_fd = -1, .power_irq = -1,
-			  .want = VM_WANT_PAUSE};
+	*vm = (struct vm){
+		.kvm_fd = kvm, .vm_fd = -1, .ended_fd = -1, .power_irq = -1, .want = VM_WANT_PAUSE};
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->changed, NULL);
 	if (!cpus || cpus > MAX_CPUS)
@@ -139,12 +139,22 @@ int vm_set_serial(struct vm *vm, struct serial *s, struct vps_err *err)
 int vm_set_entry(struct vm *vm, const struct loader_entry *e, struct vps_err *err)
 {
 	struct kvm_segment code = {
-		.limit = 0xffffffff, .selector = LOADER_CODE, .type = 11, .present = 1, .s = 1,
-		.l = 1, .g = 1,
+		.limit = 0xffffffff,
+		.selector = LOADER_CODE,
+		.type = 11,
+		.present = 1,
+		.s = 1,
+		.l = 1,
+		.g = 1,
 	};
 	struct kvm_segment data = {
-		.limit = 0xffffffff, .selector = LOADER_DATA, .type = 3, .present = 1, .s = 1,
-		.db = 1, .g = 1,
+		.limit = 0xffffffff,
+		.selector = LOADER_DATA,
+		.type = 3,
+		.present = 1,
+		.s = 1,
+		.db = 1,
+		.g = 1,
 	};
 	struct kvm_regs regs = {.rip = e->rip, .rsi = e->rsi, .rflags = 2};
 	struct kvm_sregs s;
@@ -179,7 +189,9 @@ static void call_cpus(struct vm *vm)
 	pthread_cond_broadcast(&vm->changed);
 }
 
-static void on_signal(int sig) {}
+static void on_signal(int sig)
+{
+}
 
 int vm_start(struct vm *vm, struct vps_err *err)
 {
@@ -239,7 +251,10 @@ void vm_stop(struct vm *vm)
 	}
 }
 
-void vm_press_power(struct vm *vm) { eventfd_write(vm->power_irq, 1); }
+void vm_press_power(struct vm *vm)
+{
+	eventfd_write(vm->power_irq, 1);
+}
 
 void vm_ended(struct vm *vm, enum vm_end end, const char *fmt, ...)
 {

@@ -28,9 +28,9 @@ struct vsock_conn {
 	struct loop_source sock;
 	struct vsock *vs;
 	uint32_t host_port, guest_port;
-	bool open;	      /* false: the guest has not answered our request */
-	bool host_end;	      /* our socket gave its last byte */
-	uint32_t guest_shut;  /* VIRTIO_VSOCK_SHUTDOWN_* that the guest sent */
+	bool open;	     /* false: the guest has not answered our request */
+	bool host_end;	     /* our socket gave its last byte */
+	uint32_t guest_shut; /* VIRTIO_VSOCK_SHUTDOWN_* that the guest sent */
 	unsigned pending;
 	/* Free-running byte counts (5.10.6.3). */
 	uint32_t peer_alloc, peer_fwd, sent; /* the guest's buffer, what left it, what we sent */
@@ -369,9 +369,11 @@ static unsigned next_pending(const struct vsock_conn *c)
 static bool put_packet(struct vsock *v, struct vsock_conn *c)
 {
 	static const uint16_t op_of[] = {
-		[P_REQUEST] = VIRTIO_VSOCK_OP_REQUEST, [P_RESPONSE] = VIRTIO_VSOCK_OP_RESPONSE,
+		[P_REQUEST] = VIRTIO_VSOCK_OP_REQUEST,
+		[P_RESPONSE] = VIRTIO_VSOCK_OP_RESPONSE,
 		[P_CREDIT] = VIRTIO_VSOCK_OP_CREDIT_UPDATE,
-		[P_SHUTDOWN] = VIRTIO_VSOCK_OP_SHUTDOWN, [P_RST] = VIRTIO_VSOCK_OP_RST,
+		[P_SHUTDOWN] = VIRTIO_VSOCK_OP_SHUTDOWN,
+		[P_RST] = VIRTIO_VSOCK_OP_RST,
 	};
 	unsigned p = next_pending(c);
 	bool used = true;

@@ -23,3 +23,13 @@ tests_fuzz_unpack_fuzz_SOURCES = tests/fuzz/unpack_fuzz.c images/place.c images/
 	images/unpack_decode.c images/unpack_gzip.c images/unpack_tar.c $(libbase_a_SOURCES)
 tests_fuzz_unpack_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_unpack_fuzz_LDADD = $(ARCHIVE_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/vmm_fuzz tests/fuzz/vmm_boot_fuzz
+tests_fuzz_vmm_fuzz_SOURCES = tests/fuzz/vmm_fuzz.c tests/unit/vmm_driver.h $(libvmm_a_SOURCES) \
+	$(libbase_a_SOURCES)
+tests_fuzz_vmm_fuzz_CFLAGS = $(fuzz_cflags) -pthread $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_vmm_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
+tests_fuzz_vmm_boot_fuzz_SOURCES = tests/fuzz/vmm_boot_fuzz.c vmm/loader.c vmm/memory.c \
+	$(libbase_a_SOURCES)
+tests_fuzz_vmm_boot_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_vmm_boot_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)

@@ -13,7 +13,10 @@
 
 static struct gmem m;
 
-static int setup(void **state) { return gmem_map(&m, 64 << 20, -1, NULL); }
+static int setup(void **state)
+{
+	return gmem_map(&m, 64 << 20, -1, NULL);
+}
 
 static int teardown(void **state)
 {
@@ -60,8 +63,11 @@ static int load(const void *k, size_t len, const char *initrd, size_t initrd_len
 	autoclose int kfd = file_of(k, len);
 	autoclose int ifd = file_of(initrd ? initrd : "", initrd ? initrd_len : 0);
 	int fds[] = {ifd, ifd};
-	struct loader_opts o = {.kernel = kfd, .cmdline = "console=ttyS0 quiet", .rsdp = 0xe0000,
-				.initrds = fds, .n_initrds = initrd ? 2 : 0};
+	struct loader_opts o = {.kernel = kfd,
+				.cmdline = "console=ttyS0 quiet",
+				.rsdp = 0xe0000,
+				.initrds = fds,
+				.n_initrds = initrd ? 2 : 0};
 	int r = loader_load(&m, &o, e, err);
 
 	if (r == 0)
@@ -162,18 +168,31 @@ struct elf_file {
 static struct elf_file elf_make(void)
 {
 	return (struct elf_file){
-		.e = {
-			.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-			.e_type = ET_EXEC, .e_machine = EM_X86_64, .e_entry = 0x1000010,
-			.e_phoff = sizeof(Elf64_Ehdr), .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 3,
-		},
-		.p = {
-			{.p_type = PT_LOAD, .p_paddr = 0x1000000, .p_filesz = 64, .p_memsz = 4096,
-			 .p_offset = offsetof(struct elf_file, text)},
-			{.p_type = PT_NOTE, .p_paddr = UINT64_MAX, .p_filesz = UINT64_MAX},
-			{.p_type = PT_LOAD, .p_paddr = 0x2000000, .p_filesz = 4, .p_memsz = 4,
-			 .p_offset = offsetof(struct elf_file, text)},
-		},
+		.e =
+			{
+				.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB,
+					    EV_CURRENT},
+				.e_type = ET_EXEC,
+				.e_machine = EM_X86_64,
+				.e_entry = 0x1000010,
+				.e_phoff = sizeof(Elf64_Ehdr),
+				.e_phentsize = sizeof(Elf64_Phdr),
+				.e_phnum = 3,
+			},
+		.p =
+			{
+				{.p_type = PT_LOAD,
+				 .p_paddr = 0x1000000,
+				 .p_filesz = 64,
+				 .p_memsz = 4096,
+				 .p_offset = offsetof(struct elf_file, text)},
+				{.p_type = PT_NOTE, .p_paddr = UINT64_MAX, .p_filesz = UINT64_MAX},
+				{.p_type = PT_LOAD,
+				 .p_paddr = 0x2000000,
+				 .p_filesz = 4,
+				 .p_memsz = 4,
+				 .p_offset = offsetof(struct elf_file, text)},
+			},
 		.text = "kernel text",
 	};
 }
@@ -210,9 +229,9 @@ static void test_bad_elfs(void **state)
 {
 	struct elf_file f;
 
-#define BAD(field, val)                \
-	f = elf_make();                \
-	f.field = val;                 \
+#define BAD(field, val)                                                                            \
+	f = elf_make();                                                                            \
+	f.field = val;                                                                             \
 	elf_refused(f, __LINE__)
 	BAD(e.e_ident[EI_CLASS], ELFCLASS32);
 	BAD(e.e_machine, EM_AARCH64);
@@ -325,7 +344,8 @@ static void test_acpi_by_iasl(void **state)
 		fs_write_rename(t->fd, i ? "apic.aml" : "facp.aml", p, len, 0600);
 	}
 	cmd = str_fmt("cd %s && exec >log 2>&1; iasl -d dsdt.aml facp.aml apic.aml && "
-		      "iasl -we -p again dsdt.dsl && iasl -p again2 facp.dsl apic.dsl", t->path);
+		      "iasl -we -p again dsdt.dsl && iasl -p again2 facp.dsl apic.dsl",
+		      t->path);
 
 	int r = system(cmd);
 
@@ -343,8 +363,9 @@ static void test_acpi_by_iasl(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_bzimage), T(test_bad_bzimages), T(test_initrd_needs_room), T(test_elf),
-		T(test_bad_elfs), T(test_tables),      T(test_acpi),		  T(test_acpi_by_iasl),
+		T(test_bzimage), T(test_bad_bzimages), T(test_initrd_needs_room),
+		T(test_elf),	 T(test_bad_elfs),     T(test_tables),
+		T(test_acpi),	 T(test_acpi_by_iasl),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

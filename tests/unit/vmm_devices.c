@@ -107,7 +107,13 @@ static void test_disk_reads_and_writes(void **state)
 
 static void test_disk_refuses(void **state)
 {
-	static const struct { uint32_t type; uint64_t sector; uint32_t len; bool in; int st; } t[] = {
+	static const struct {
+		uint32_t type;
+		uint64_t sector;
+		uint32_t len;
+		bool in;
+		int st;
+	} t[] = {
 		{VIRTIO_BLK_T_IN, 2048, 512, true, VIRTIO_BLK_S_IOERR},
 		{VIRTIO_BLK_T_IN, 2047, 1024, true, VIRTIO_BLK_S_IOERR},
 		{VIRTIO_BLK_T_OUT, 2048, 512, false, VIRTIO_BLK_S_IOERR},
@@ -293,7 +299,9 @@ static void test_balloon(void **state)
 static void test_balloon_stats_and_reports(void **state)
 {
 	struct virtio_balloon_stat st[] = {
-		{VIRTIO_BALLOON_S_MEMFREE, 1111}, {VIRTIO_BALLOON_S_MEMTOT, 2222}, {999, 1},
+		{VIRTIO_BALLOON_S_MEMFREE, 1111},
+		{VIRTIO_BALLOON_S_MEMTOT, 2222},
+		{999, 1},
 	};
 	struct balloon b;
 	struct balloon_stats got;
@@ -347,8 +355,7 @@ static int net_setup(void **state)
 		return -1;
 	o.tap = wire[0];
 	d.v = &net.dev;
-	return loop_init(&loop) || net_init(&net, &d.mem, &o, NULL) ||
-	       net_attach_loop(&net, &loop);
+	return loop_init(&loop) || net_init(&net, &d.mem, &o, NULL) || net_attach_loop(&net, &loop);
 }
 
 static int net_teardown(void **state)

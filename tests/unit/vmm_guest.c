@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A guest of a few hundred instructions, for any KVM: an ELF program that our loader enters as it
- * enters Linux. It does what its command line says, tells the serial port, and switches off by ACPI.
+ * enters Linux. It does what its command line says, tells the serial port, and switches off by
+ * ACPI.
  */
 #include <asm/bootparam.h>
 #include <linux/virtio_blk.h>
@@ -24,7 +25,10 @@ __asm__(".globl _start\n"
 
 void guest_main(const struct boot_params *bp);
 
-static void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+static void outb(u16 port, u8 v)
+{
+	__asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
+}
 static u8 inb(u16 port)
 {
 	u8 v;
@@ -53,7 +57,10 @@ static void print_n(u64 n)
 	print(p);
 }
 
-static volatile u32 *reg(u64 off) { return (volatile u32 *)(0xd0000000ul + off); }
+static volatile u32 *reg(u64 off)
+{
+	return (volatile u32 *)(0xd0000000ul + off);
+}
 
 static void disk_init(void)
 {

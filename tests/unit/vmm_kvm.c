@@ -112,7 +112,8 @@ static void test_disk(void **state)
 {
 	char c = 0;
 
-	run("disk", VM_POWEROFF, "guest: disk\nstatus 15\n0 read sector one\nwritten 0\nbeyond 1\nisr 1\n");
+	run("disk", VM_POWEROFF,
+	    "guest: disk\nstatus 15\n0 read sector one\nwritten 0\nbeyond 1\nisr 1\n");
 	assert_int_equal(pread(m.disk, &c, 1, 1024), 1);
 	assert_int_equal(c, 'G');
 }
@@ -132,7 +133,8 @@ static void test_reset(void **state)
 	run("reset", VM_RESET, "guest: reset\n");
 }
 
-/* No IDT: a triple fault, which is how some guests reboot. A KVM may call it an error of its own. */
+/* No IDT: a triple fault, which is how some guests reboot. A KVM may call it an error of its own.
+ */
 static void test_fault(void **state)
 {
 	char why[128];
@@ -205,7 +207,11 @@ static void test_limits(void **state)
 static struct cpuid_table *table(void)
 {
 	static const struct kvm_cpuid_entry2 all[] = {
-		{.function = 1, .eax = 0xf00, .ebx = 0xff800800, .ecx = 0x7fffffff, .edx = 0xefffffff},
+		{.function = 1,
+		 .eax = 0xf00,
+		 .ebx = 0xff800800,
+		 .ecx = 0x7fffffff,
+		 .edx = 0xefffffff},
 		{.function = 4, .index = 0, .eax = 0xfc004121},
 		{.function = 4, .index = 3, .eax = 0xfc004163},
 		{.function = 0xa, .eax = 7},
@@ -216,7 +222,7 @@ static struct cpuid_table *table(void)
 	};
 	struct cpuid_table *t = calloc(1, sizeof(*t));
 
-	t->head.nent = ARRAY_LEN(all);
+	t->nent = ARRAY_LEN(all);
 	memcpy(t->entry, all, sizeof(all));
 	return t;
 }
@@ -273,8 +279,8 @@ int main(void)
 		cmocka_unit_test(test_hardware_is_told),
 	};
 	const struct CMUnitTest machines[] = {
-		T(test_serial_and_poweroff), T(test_disk),  T(test_cpuid_inside),
-		T(test_nothing_there),	     T(test_reset), T(test_fault),
+		T(test_serial_and_poweroff), T(test_disk),   T(test_cpuid_inside),
+		T(test_nothing_there),	     T(test_reset),  T(test_fault),
 		T(test_pause_and_stop),	     T(test_limits),
 	};
 	struct vps_err err = {0};

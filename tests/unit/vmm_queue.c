@@ -9,8 +9,14 @@ static unsigned starts, stops, processed;
 static int last;
 static struct vq_chain chain;
 
-static void on_start(struct vdev *v) { starts++; }
-static void on_stop(struct vdev *v) { stops++; }
+static void on_start(struct vdev *v)
+{
+	starts++;
+}
+static void on_stop(struct vdev *v)
+{
+	stops++;
+}
 static void on_process(struct vdev *v)
 {
 	processed++;
@@ -336,11 +342,21 @@ static void test_identity(void **state)
 
 static void test_order_of_status(void **state)
 {
-	static const struct { uint32_t have[4], want, get; } t[] = {
-		{{1, 3, 0xb}, 0xf, 0xf},   {{0}, 0xf, 0},	       {{1}, 0xb, 1},
-		{{1, 3}, 0xf, 3},	   {{1, 3}, 1, 3},	       {{1, 3, 0xb}, 3, 0xb},
-		{{1, 3, 0xb, 0xf}, 0, 0},  {{1, 3, 0xb, 0xf}, 7, 0xf}, {{1}, 0x81, 0x81},
-		{{1, 3, 0x83}, 0x8b, 0x83}, {{0}, 0x40, 0},	       {{1, 3}, 0x43, 3},
+	static const struct {
+		uint32_t have[4], want, get;
+	} t[] = {
+		{{1, 3, 0xb}, 0xf, 0xf},
+		{{0}, 0xf, 0},
+		{{1}, 0xb, 1},
+		{{1, 3}, 0xf, 3},
+		{{1, 3}, 1, 3},
+		{{1, 3, 0xb}, 3, 0xb},
+		{{1, 3, 0xb, 0xf}, 0, 0},
+		{{1, 3, 0xb, 0xf}, 7, 0xf},
+		{{1}, 0x81, 0x81},
+		{{1, 3, 0x83}, 0x8b, 0x83},
+		{{0}, 0x40, 0},
+		{{1, 3}, 0x43, 3},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
@@ -374,13 +390,23 @@ static void test_features_are_checked(void **state)
 
 static void test_bad_queues(void **state)
 {
-	static const struct { uint32_t size; uint64_t desc, avail, used; bool fine; } t[] = {
-		{8, RING(0), AVAIL(0), USED(0), true},	 {64, RING(0), AVAIL(0), USED(0), true},
-		{0, RING(0), AVAIL(0), USED(0), false},	 {65, RING(0), AVAIL(0), USED(0), false},
-		{7, RING(0), AVAIL(0), USED(0), false},	 {65536, RING(0), AVAIL(0), USED(0), false},
-		{8, RING(0) + 8, AVAIL(0), USED(0), false}, {8, RING(0), AVAIL(0) + 1, USED(0), false},
-		{8, RING(0), AVAIL(0), USED(0) + 2, false}, {8, UINT64_MAX - 15, AVAIL(0), USED(0), false},
-		{8, MEM_SIZE - 64, AVAIL(0), USED(0), false}, {8, RING(0), MEM_SIZE - 2, USED(0), false},
+	static const struct {
+		uint32_t size;
+		uint64_t desc, avail, used;
+		bool fine;
+	} t[] = {
+		{8, RING(0), AVAIL(0), USED(0), true},
+		{64, RING(0), AVAIL(0), USED(0), true},
+		{0, RING(0), AVAIL(0), USED(0), false},
+		{65, RING(0), AVAIL(0), USED(0), false},
+		{7, RING(0), AVAIL(0), USED(0), false},
+		{65536, RING(0), AVAIL(0), USED(0), false},
+		{8, RING(0) + 8, AVAIL(0), USED(0), false},
+		{8, RING(0), AVAIL(0) + 1, USED(0), false},
+		{8, RING(0), AVAIL(0), USED(0) + 2, false},
+		{8, UINT64_MAX - 15, AVAIL(0), USED(0), false},
+		{8, MEM_SIZE - 64, AVAIL(0), USED(0), false},
+		{8, RING(0), MEM_SIZE - 2, USED(0), false},
 		{8, RING(0), AVAIL(0), GMEM_HOLE, false},
 	};
 
@@ -543,13 +569,27 @@ static void test_iov(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_ranges),		T(test_hole),		 T(test_copy_and_discard),
-		T(test_from_file),	T(test_chain),		 T(test_indirect),
-		T(test_hostile_chains), T(test_avail_jumps),	 T(test_indices_wrap),
-		T(test_signals),	T(test_event_index),	 T(test_identity),
-		T(test_order_of_status), T(test_features_are_checked), T(test_bad_queues),
-		T(test_all_accesses),	T(test_config),		 T(test_reset_ends_the_device),
-		T(test_interrupt_status), T(test_racing_writer), T(test_iov),
+		T(test_ranges),
+		T(test_hole),
+		T(test_copy_and_discard),
+		T(test_from_file),
+		T(test_chain),
+		T(test_indirect),
+		T(test_hostile_chains),
+		T(test_avail_jumps),
+		T(test_indices_wrap),
+		T(test_signals),
+		T(test_event_index),
+		T(test_identity),
+		T(test_order_of_status),
+		T(test_features_are_checked),
+		T(test_bad_queues),
+		T(test_all_accesses),
+		T(test_config),
+		T(test_reset_ends_the_device),
+		T(test_interrupt_status),
+		T(test_racing_writer),
+		T(test_iov),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,8 +64,16 @@ static void say(uint16_t op, uint32_t from, uint32_t to, uint32_t flags, const v
 		uint32_t len)
 {
 	struct virtio_vsock_hdr h = {
-		.src_cid = CID, .dst_cid = 2, .src_port = from, .dst_port = to, .len = len,
-		.type = 1, .op = op, .flags = flags, .buf_alloc = 3 * SLOT, .fwd_cnt = fwd,
+		.src_cid = CID,
+		.dst_cid = 2,
+		.src_port = from,
+		.dst_port = to,
+		.len = len,
+		.type = 1,
+		.op = op,
+		.flags = flags,
+		.buf_alloc = 3 * SLOT,
+		.fwd_cnt = fwd,
 	};
 	struct vring_used_elem e;
 	uint64_t at = DATA + 0x100000;
@@ -288,8 +296,8 @@ static void test_forged_and_stray(void **state)
 
 static void test_lying_length(void **state)
 {
-	struct virtio_vsock_hdr h = {.src_cid = CID, .dst_cid = 2, .type = 1,
-				     .op = VIRTIO_VSOCK_OP_RW, .len = 1};
+	struct virtio_vsock_hdr h = {
+		.src_cid = CID, .dst_cid = 2, .type = 1, .op = VIRTIO_VSOCK_OP_RW, .len = 1};
 
 	gmem_write(&d.mem, DATA + 0x100000, &h, HDR);
 	put_desc(&d, RING(1), 0, DATA + 0x100000, HDR, 0, 0);
@@ -346,9 +354,9 @@ static void test_host_leaves(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_guest_to_host),	 T(test_host_to_guest), T(test_guests_credit),
-		T(test_our_credit),	 T(test_slow_reader),	T(test_forged_and_stray),
-		T(test_lying_length),	 T(test_many_and_reset), T(test_host_leaves),
+		T(test_guest_to_host), T(test_host_to_guest),  T(test_guests_credit),
+		T(test_our_credit),    T(test_slow_reader),    T(test_forged_and_stray),
+		T(test_lying_length),  T(test_many_and_reset), T(test_host_leaves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
