@@ -5,7 +5,9 @@
 . "$(dirname "$0")/../lib.sh"
 debian_image
 ssh-keygen -q -t ed25519 -N '' -f "$work/key" </dev/null
-vps launch deb --image debian:12 --memory 512M --disk 2G --ip auto --ssh-key "$work/key.pub" --hostname deb.example --wait >/dev/null
+printf '#!/bin/sh\necho "$(id -u) $(hostname)" >>/root/user-data-ran\n' >"$work/user-data"
+vps launch deb --image debian:12 --memory 512M --disk 2G --ip auto --ssh-key "$work/key.pub" --hostname deb.example \
+	--user-data "$work/user-data" --dns 192.0.2.53 --dns-search example.org --wait >/dev/null
 addr=$(vps inspect deb | jq -r '.[0].addresses[0]' | cut -d/ -f1)
 
 test_systemd_reaches_running() {
@@ -37,6 +39,20 @@ test_host_name_and_network_files() {
 	vps exec deb -- ip route | grep -q default
 	expect "$(vps exec deb -- systemctl is-active networking || true)" active
 	vps exec deb -- ip -4 addr show eth0 | grep -q "$addr"
+}
+
+test_the_user_data_script_ran_once_and_the_resolver_is_set() {
+	wait_until 20 vps exec deb test -s /root/user-data-ran
+	vps exec deb systemctl restart vps-user-data.service 2>/dev/null || true
+	expect "$(vps exec deb cat /root/user-data-ran)" '0 deb.example'
+	expect "$(vps exec deb grep -v '^#' /etc/resolv.conf)" $'search example.org\nnameserver 192.0.2.53'
+	expect "$(vps exec deb getent hosts deb.example)" '127.0.1.1*deb.example deb'
+	# where nothing can run it, that is said
+	echo '#cloud-config' >"$work/cloud"
+	vps create ci --image debian:12 --user-data "$work/cloud"
+	expect_exit 2 vps start ci
+	expect "$(cat "$work/.err")" '*no cloud-init*'
+	vps delete ci
 }
 
 test_the_services_own_cgroups_and_limits() {
