@@ -85,7 +85,7 @@ test_run_detached_from_its_terminal_runs_on() {
 	$t send-keys Enter Escape .
 	# and does not wait for its end, either
 	wait_until 4 sh -c "$t capture-pane -p | grep -q 'left with 0'"
-	$t capture-pane -p | grep -q "detached; 'det' runs on"
+	$t capture-pane -p | found "detached; 'det' runs on"
 	$t kill-server
 	expect "$(vps status det)" '*running*'
 	vps stop --kill det
@@ -236,6 +236,7 @@ test_restart_policies() {
 	vps start no twice good ever
 	vps wait -t 10s no
 	vps wait -t 10s good
+	wait_until 10 sh -c '[ $(vps logs twice | wc -l) = 2 ]'
 	vps wait -t 10s twice
 	expect "$(vps logs twice)" $'try\ntry'
 	expect "$(vps status twice)" '*stopped*exit=3'
