@@ -99,6 +99,8 @@ expect() {
 	# shellcheck disable=SC2053
 	[[ $1 == $2 ]] || { echo "# got: ${1@Q}, expected: $2"; return 1; }
 }
+# found PATTERN - grep that reads to the end: with pipefail, -q would kill who still writes, and so fail
+found() { grep "$@" >/dev/null; }
 # wait_until SECONDS COMMAND... - poll a condition that has no event to wait for
 wait_until() {
 	local end=$((SECONDS + $1))

@@ -17,13 +17,13 @@ test_systemd_reaches_running() {
 
 test_services_work() {
 	vps exec deb -- systemctl is-active systemd-journald systemd-logind cron ssh nginx
-	vps exec deb -- journalctl -b --no-pager -n 5 | grep -q .
+	vps exec deb -- journalctl -b --no-pager -n 5 | found .
 	vps exec deb -- systemd-detect-virt --container
 	expect "$(vps exec deb -- systemctl show -p ControlGroup cron)" 'ControlGroup=/system.slice/cron.service'
 }
 
 test_nginx_answers_on_its_address() {
-	curl -sf --max-time 10 "http://$addr/" | grep -qi nginx
+	curl -sf --max-time 10 "http://$addr/" | found -i nginx
 }
 
 test_ssh_with_the_key_of_the_operator() {
@@ -35,10 +35,10 @@ test_ssh_with_the_key_of_the_operator() {
 
 test_host_name_and_network_files() {
 	expect "$(vps exec deb hostname)" deb.example
-	vps exec deb -- ip -4 addr show eth0 | grep -q "$addr"
-	vps exec deb -- ip route | grep -q default
+	vps exec deb -- ip -4 addr show eth0 | found "$addr"
+	vps exec deb -- ip route | found default
 	expect "$(vps exec deb -- systemctl is-active networking || true)" active
-	vps exec deb -- ip -4 addr show eth0 | grep -q "$addr"
+	vps exec deb -- ip -4 addr show eth0 | found "$addr"
 }
 
 test_the_user_data_script_ran_once_and_the_resolver_is_set() {
@@ -83,7 +83,7 @@ test_stop_is_a_clean_shutdown() {
 	vps stop deb
 	[ $((SECONDS - t0)) -lt 60 ]
 	expect "$(vps status deb)" '*stopped*'
-	vps logs deb | grep -qi 'reached target.*\(poweroff\|shutdown\|power-off\|off\)'
+	vps logs deb | found -i 'reached target.*\(poweroff\|shutdown\|power-off\|off\)'
 	vps start --wait deb
 	expect "$(vps exec deb -- systemctl is-system-running --wait)" running
 }

@@ -42,7 +42,7 @@ test_exec_has_exactly_three_fds() {
 }
 
 test_exec_gives_a_terminal() {
-	expect "$(script -qec 'vps exec -t box tty' /dev/null)" '/dev/pts/*'
+	expect "$(script -qec 'vps exec -t box tty' /dev/null)" '*/dev/pts/*'
 	expect "$(vps exec -t box -- sh -c 'stty size' </dev/null | tr -d '\r')" '* *'
 	expect_exit 1 vps exec -T box tty
 }
@@ -133,7 +133,7 @@ test_top_and_stats_on_a_terminal() {
 	[ "$($t capture-pane -p | grep -c x)" = 1 ]
 	$t resize-window -x 120 -y 4
 	sleep 0.5
-	$t capture-pane -p | grep -q HOSTPID
+	$t capture-pane -p | found HOSTPID
 	$t resize-window -x 120 -y 24
 	$t send-keys q
 	wait_until 10 sh -c "[ \$($t capture-pane -p | grep -c ' box ') -ge 3 ]"
@@ -161,7 +161,7 @@ test_cp_files_both_ways() {
 }
 
 test_cp_tar_streams() {
-	vps cp box:/etc/passwd - | tar -tf - | grep -qx passwd
+	vps cp box:/etc/passwd - | tar -tf - | found -x passwd
 	echo payload >"$work/f"
 	tar -C "$work" -cf - f | vps cp - box:/tmp
 	vps exec box test -f /tmp/f
@@ -253,7 +253,7 @@ test_stats_and_top() {
 	expect "$(vps stats --json box | jq '.[0].pids_current >= 1')" true
 	expect "$(vps stats --json box | jq '.[0].memory_current > 0')" true
 	expect "$(vps top --json box | jq -r '.[] | select(.pid == 1) | .host_pid > 1')" true
-	vps top box | grep -q sleep
+	vps top box | found sleep
 }
 
 test_events_tell_the_story() {

@@ -14,7 +14,7 @@ test_rootfs_tars_of_every_compression() {
 	xz -k -0 "$work/tiny.tar"
 	zstd -q -k "$work/tiny.tar"
 	for c in '' .gz .xz .zst; do
-		vps image import -q "$work/tiny.tar$c" "t$c" | grep -q sha256
+		vps image import -q "$work/tiny.tar$c" "t$c" | found sha256
 	done
 	vps image import - piped:1 <"$work/tiny.tar.gz"
 	# the same content is one layer
@@ -29,10 +29,10 @@ test_an_image_runs() {
 
 test_export_and_import_again() {
 	vps image export tiny "$work/oci.tar"
-	tar -tf "$work/oci.tar" | grep -q index.json
+	tar -tf "$work/oci.tar" | found index.json
 	vps image import -q "$work/oci.tar" again:oci
 	vps image export --format docker-archive tiny "$work/docker.tar"
-	tar -tf "$work/docker.tar" | grep -q manifest.json
+	tar -tf "$work/docker.tar" | found manifest.json
 	vps image import -q "$work/docker.tar" again:docker
 	mkdir "$work/oci"
 	tar -C "$work/oci" -xf "$work/oci.tar"

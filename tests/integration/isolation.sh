@@ -91,7 +91,7 @@ test_dangerous_calls_are_among_the_forbidden() {
 test_socket_families() {
 	# unspec, unix, inet, inet6, netlink, packet; AF_ALG (38), AF_VSOCK (40) and the rest are not for tenants
 	expect "$(vps exec box /root/calls families | grep -v EPERM | cut -d' ' -f1 | xargs)" '0 1 2 10 16 17'
-	vps exec soft /root/calls families | grep -q '^38 EINVAL' || skip "this kernel has no AF_ALG to compare with"
+	vps exec soft /root/calls families | found '^38 EINVAL' || skip "this kernel has no AF_ALG to compare with"
 }
 
 test_the_other_tables_of_system_calls_are_off() {

@@ -24,7 +24,7 @@ told_and_removed() {
 	# nothing but that
 	expect "$(vps list -aq | sort | tr '\n' ' ')" 'idle runs '
 	expect "$(vps status runs)" '*running*'
-	curl -sf --max-time 5 "http://198.18.0.1:9000/" | grep -q hello
+	curl -sf --max-time 5 "http://198.18.0.1:9000/" | found hello
 }
 # old FILE... - of an hour ago
 old() { touch -d '1 hour ago' "$@"; }

@@ -10,15 +10,15 @@ ip4() { vps inspect "$1" | jq -r '.[0].addresses[] | select(contains(":") | not)
 ip6() { vps inspect "$1" | jq -r '.[0].addresses[] | select(contains(":"))' | head -1 | cut -d/ -f1; }
 
 test_reached_from_the_host_v4_and_v6() {
-	curl -sf --max-time 5 "http://$(ip4 n1)/" | grep -q hello
-	curl -sf --max-time 5 "http://[$(ip6 n1)]/" | grep -q hello
+	curl -sf --max-time 5 "http://$(ip4 n1)/" | found hello
+	curl -sf --max-time 5 "http://[$(ip6 n1)]/" | found hello
 	ping -c 1 -W 3 "$(ip4 n1)"
 	ping -c 1 -W 3 "$(ip6 n1)"
 }
 
 test_one_vps_reaches_another_by_routing() {
-	vps exec n1 -- timeout 5 wget -qO- "http://$(ip4 n2)/" | grep -q hello
-	vps exec n1 -- timeout 5 wget -qO- "http://[$(ip6 n2)]/" | grep -q hello
+	vps exec n1 -- timeout 5 wget -qO- "http://$(ip4 n2)/" | found hello
+	vps exec n1 -- timeout 5 wget -qO- "http://[$(ip6 n2)]/" | found hello
 }
 
 test_spoofed_sources_are_dropped() {
@@ -27,7 +27,7 @@ test_spoofed_sources_are_dropped() {
 	vps exec n1 -- ip addr add "$victim/32" dev eth0
 	expect_fail vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
 	# n2 still has its own address
-	curl -sf --max-time 5 "http://$victim/" | grep -q hello
+	curl -sf --max-time 5 "http://$victim/" | found hello
 	vps exec n1 -- ip addr del "$victim/32" dev eth0
 	vps exec n1 -- ip addr add 203.0.113.9/32 dev eth0
 	expect_fail vps exec n1 -- ping -c 2 -W 1 -I 203.0.113.9 "$victim"
@@ -52,7 +52,7 @@ test_published_port() {
 	ip link set up0 up
 	ip -n "peer$$" addr add 198.51.100.2/24 dev eth0
 	ip -n "peer$$" link set eth0 up
-	ip netns exec "peer$$" curl -sf --max-time 5 http://198.51.100.1:18080/ | grep -q hello
+	ip netns exec "peer$$" curl -sf --max-time 5 http://198.51.100.1:18080/ | found hello
 	# and out: masqueraded, since the peer knows no route back
 	ip netns exec "peer$$" busybox httpd -p 198.51.100.2:81 -h /
 	vps exec pub -- timeout 5 wget -qO- http://198.51.100.2:81/etc/hostname >/dev/null
@@ -67,7 +67,7 @@ test_published_udp_and_v6() {
 	needs python3
 	vps launch pub6 --image tiny --ip auto --ip auto6 --publish 18053:53/udp --publish '[2001:db8::1]:18081:80' \
 		-- httpd -f -p 80 -h /var/www
-	curl -sf --max-time 5 'http://[2001:db8::1]:18081/' | grep -q hello
+	curl -sf --max-time 5 'http://[2001:db8::1]:18081/' | found hello
 	expect_exit 7 curl -sf --max-time 5 http://198.18.0.1:18081/
 	nsenter -t "$(guest pub6)" -n timeout 20 python3 -c '
 import socket
@@ -244,7 +244,7 @@ test_a_flushed_firewall_is_told_and_healed() {
 	vps exec n1 -- ip addr add "$victim/32" dev eth0
 	expect_fail vps exec n1 -- ping -c 2 -W 1 -I "$victim" "$(ip4 n1 | sed 's/[0-9]*$/1/')"
 	vps exec n1 -- ip addr del "$victim/32" dev eth0
-	curl -sf --max-time 5 "http://$(ip4 n1)/" | grep -q hello
+	curl -sf --max-time 5 "http://$(ip4 n1)/" | found hello
 }
 
 test_the_hosts_own_rules_stay() {
