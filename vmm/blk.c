@@ -290,8 +290,7 @@ int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, st
 				.write_zeroes_may_unmap = 1,
 			},
 	};
-	if (o->serial)
-		memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
+	memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
 	features |= o->read_only ? 1ull << VIRTIO_BLK_F_RO
 				 : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 	b->loop.epoll_fd = b->loop.stop_fd = b->timer.fd = -1;

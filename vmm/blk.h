@@ -13,8 +13,8 @@
 struct blk_opts {
 	int fd; /* stays the caller's */
 	bool read_only;
-	const char *serial; /* up to 20 bytes; the guest finds it in /dev/disk/by-id */
-	uint64_t bytes_per_sec, ops_per_sec; /* 0: no limit */
+	char serial[VIRTIO_BLK_ID_BYTES + 1]; /* the guest finds it in /dev/disk/by-id */
+	uint64_t bytes_per_sec, ops_per_sec;  /* 0: no limit */
 };
 
 struct blk {

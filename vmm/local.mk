@@ -7,6 +7,7 @@ libvmm_a_SOURCES = \
 	vmm/layout.h \
 	vmm/loader.c vmm/loader.h \
 	vmm/loop.c vmm/loop.h \
+	vmm/machine.c vmm/machine.h \
 	vmm/memory.c vmm/memory.h \
 	vmm/net.c vmm/net.h \
 	vmm/rate.h \
@@ -18,3 +19,9 @@ libvmm_a_SOURCES = \
 	vmm/vm.c vmm/vm.h \
 	vmm/vsock.c vmm/vsock.h
 libvmm_a_CFLAGS = $(AM_CFLAGS) -pthread
+
+# Installed when a driver in runtime/ starts it.
+noinst_PROGRAMS += vps-vmm
+vps_vmm_SOURCES = vmm/main.c
+vps_vmm_CFLAGS = $(AM_CFLAGS) -pthread
+vps_vmm_LDADD = libvmm.a libbase.a $(YAJL_LIBS) $(CRYPTO_LIBS)

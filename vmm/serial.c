@@ -221,8 +221,8 @@ void serial_write(struct serial *s, uint16_t reg, uint8_t val)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* In the loop: write what waits. The fd is nonblocking, so the lock is held for a moment only. */
-static void flush(struct serial *s)
+/* The fd is nonblocking, so the lock is held for a moment only. */
+void serial_flush(struct serial *s)
 {
 	pthread_mutex_lock(&s->lock);
 	while (s->out_len && s->out.fd >= 0) {
@@ -256,7 +256,7 @@ static void flush(struct serial *s)
 
 static void on_out(struct loop_source *src, uint32_t events)
 {
-	flush(container_of(src, struct serial, out));
+	serial_flush(container_of(src, struct serial, out));
 }
 
 static size_t room(struct serial *s)
@@ -298,7 +298,7 @@ static void on_wake(struct loop_source *src, uint32_t events)
 	eventfd_read(src->fd, &n);
 	if (s->in.fd >= 0 && !s->in_end)
 		loop_watch(s->loop, &s->in, EPOLLIN);
-	flush(s);
+	serial_flush(s);
 }
 
 int serial_attach(struct serial *s, struct loop *l, int in, int out)

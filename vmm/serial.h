@@ -42,6 +42,8 @@ int serial_init(struct serial *s);
 void serial_done(struct serial *s);
 /* Nonblocking, different fds (dup a pty's), or -1; they stay the caller's. 0 or -errno. */
 int serial_attach(struct serial *s, struct loop *l, int in, int out);
+/* In the loop's thread: write what waits, as far as the fd takes it. */
+void serial_flush(struct serial *s);
 /* A vCPU's access to register reg (0..7). */
 uint8_t serial_read(struct serial *s, uint16_t reg);
 void serial_write(struct serial *s, uint16_t reg, uint8_t val);

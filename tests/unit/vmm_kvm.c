@@ -6,18 +6,18 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/sys.h"
-#include "vmm/blk.h"
 #include "vmm/kvm.h"
-#include "vmm/vm.h"
+#include "vmm/machine.h"
 
 #define MEMORY (32ull << 20)
 
 static int kvm;
 
-struct machine {
+struct bench {
 	struct vm vm;
 	struct serial com;
 	struct blk blk;
@@ -26,7 +26,7 @@ struct machine {
 	char text[4096];
 };
 
-static struct machine m;
+static struct bench m;
 
 static int setup(void **state)
 {
@@ -202,6 +202,62 @@ static void test_limits(void **state)
 	assert_int_equal(vm_add_device(&m.vm, &m.blk.dev, NULL), -E2BIG);
 }
 
+/* All of it by machine_new, as vps-vmm does: two CPUs (the second waits), every kind of device. */
+static void test_whole_machine(void **state)
+{
+	autofree char *path = str_fmt("%s/tests/unit/vmm_guest", getenv("VPS_LIBEXEC") ?: ".");
+	struct machine_opts o = MACHINE_OPTS_INIT;
+	struct vps_err err = {0};
+	struct machine *x = NULL;
+	int ctl[2], wire[2];
+	char why[128];
+	ssize_t n;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, wire), 0);
+	o.memory = MEMORY;
+	o.cpus = 2;
+	o.kernel = open(path, O_RDONLY | O_CLOEXEC);
+	o.initrds[o.n_initrds++] = o.kernel;
+	o.cmdline = "disk";
+	o.console_out = m.out;
+	o.disks[o.n_disks++] = (struct blk_opts){.fd = m.disk, .serial = "one"};
+	o.nets[o.n_nets++] = (struct net_opts){.tap = wire[0]};
+	o.vsock = ctl[0];
+	if (!kvm_in_hardware()) {
+		assert_int_equal(machine_new(&o, &x, &err), -VPS_EUNSUPPORTED);
+		assert_non_null(strstr(err.msg, "hardware virtualisation"));
+		vps_err_clear(&err);
+	}
+
+	unsigned fds = count_fds();
+
+	o.any_kvm = true;
+	if (machine_new(&o, &x, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(x->vm.n_devices, 5);
+	assert_int_equal(machine_run(x, why, sizeof(why)), VM_POWEROFF);
+	assert_null(machine_free(x));
+	n = pread(m.out, m.text, sizeof(m.text) - 1, 0);
+	m.text[n > 0 ? n : 0] = 0;
+	assert_non_null(strstr(m.text, "0 read sector one"));
+	/* what fails late is taken down whole */
+	o.cmdline = "";
+	o.memory = 18 << 20;
+	assert_int_equal(machine_new(&o, &x, &err), 0);
+	machine_free(x);
+	o.memory = 16 << 20;
+	assert_int_equal(machine_new(&o, &x, &err), -VPS_ERESOURCE);
+	o.n_disks = MACHINE_DISKS + 1;
+	assert_int_equal(machine_new(&o, &x, NULL), -E2BIG);
+	assert_int_equal(count_fds(), fds);
+	close(o.kernel);
+	close(ctl[0]);
+	close(ctl[1]);
+	close(wire[0]);
+	close(wire[1]);
+}
+
 /* ---- CPUID, everywhere ---- */
 
 static struct cpuid_table *table(void)
@@ -281,7 +337,7 @@ int main(void)
 	const struct CMUnitTest machines[] = {
 		T(test_serial_and_poweroff), T(test_disk),   T(test_cpuid_inside),
 		T(test_nothing_there),	     T(test_reset),  T(test_fault),
-		T(test_pause_and_stop),	     T(test_limits),
+		T(test_pause_and_stop),	     T(test_limits), T(test_whole_machine),
 	};
 	struct vps_err err = {0};
 	int r = cmocka_run_group_tests(pure, NULL, NULL);

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vps-vmm: one virtual machine of the fds and numbers it is given, in this process.
+ *
+ *     vps-vmm memory=256M cpus=1 kernel=FD [initrd=FD]... cmdline=TEXT [console=IN,OUT]
+ *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]... [net=FD,MAC]... [vsock=FD[,CID]]
+ *
+ * Exit status: 0 the guest powered off, 10 it wants to be started anew, 1 anything else, with the
+ * reason on stderr. SIGTERM presses the power button; a second one ends the machine.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+
+#include "base/str.h"
+#include "vmm/machine.h"
+
+#define EXIT_RESET 10
+
+struct main {
+	struct machine *machine;
+	struct loop_source signals;
+	bool pressed;
+};
+
+static int number(const char *s, uint64_t max, uint64_t *ret, struct vps_err *err)
+{
+	if (parse_u64(s, max, ret) < 0)
+		return vps_err_set(err, VPS_EUSAGE, "'%s' is no number up to %llu", s,
+				   (unsigned long long)max);
+	return 0;
+}
+
+static int fd_of(const char *s, int *ret, struct vps_err *err)
+{
+	uint64_t n;
+	int r = number(s, 1 << 20, &n, err);
+
+	if (r < 0)
+		return r;
+	if (fcntl((int)n, F_SETFD, FD_CLOEXEC) < 0)
+		return vps_err_sys(err, -errno, "fd %s", s);
+	*ret = (int)n;
+	return 0;
+}
+
+static int disk(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	struct blk_opts d = {.fd = -1};
+	int r = fd_of(v[0], &d.fd, err);
+
+	if (r == 0 && o->n_disks == MACHINE_DISKS)
+		return vps_err_set(err, VPS_EUSAGE, "more than %u disks", MACHINE_DISKS);
+	for (size_t i = 1; r == 0 && v[i]; i++) {
+		if (str_eq(v[i], "ro"))
+			d.read_only = true;
+		else if (str_starts(v[i], "serial=") && strlen(v[i] + 7) < sizeof(d.serial))
+			strcpy(d.serial, v[i] + 7);
+		else if (str_starts(v[i], "bps="))
+			r = number(v[i] + 4, INT64_MAX, &d.bytes_per_sec, err);
+		else if (str_starts(v[i], "iops="))
+			r = number(v[i] + 5, INT64_MAX, &d.ops_per_sec, err);
+		else
+			r = vps_err_set(err, VPS_EUSAGE, "disk: '%s'", v[i]);
+	}
+	if (r == 0)
+		o->disks[o->n_disks++] = d;
+	return r;
+}
+
+static int net(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	struct net_opts n = {.tap = -1};
+	uint8_t *m = n.mac;
+	int end = 0, r = fd_of(v[0], &n.tap, err);
+
+	if (r < 0)
+		return r;
+	if (o->n_nets == MACHINE_NETS)
+		return vps_err_set(err, VPS_EUSAGE, "more than %u network cards", MACHINE_NETS);
+	if (!v[1] ||
+	    sscanf(v[1], "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", m, m + 1, m + 2, m + 3, m + 4,
+		   m + 5, &end) != 6 ||
+	    v[1][end])
+		return vps_err_set(err, VPS_EUSAGE, "a network card wants FD,MAC");
+	o->nets[o->n_nets++] = n;
+	return 0;
+}
+
+/* For all who have it open: whoever starts us made it for us. */
+static int nonblocking(int fd, struct vps_err *err)
+{
+	int fl = fcntl(fd, F_GETFL);
+
+	if (fl < 0 || fcntl(fd, F_SETFL, fl | O_NONBLOCK) < 0)
+		return vps_err_sys(err, -errno, "fd %d", fd);
+	return 0;
+}
+
+static int console(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	int r = fd_of(v[0], &o->console_in, err);
+
+	if (r == 0)
+		r = v[1] ? fd_of(v[1], &o->console_out, err)
+			 : vps_err_set(err, VPS_EUSAGE, "console=IN,OUT");
+	if (r < 0)
+		return r;
+	r = nonblocking(o->console_in, err);
+	return r < 0 ? r : nonblocking(o->console_out, err);
+}
+
+static int option(struct machine_opts *o, const char *key, char *const *v, struct vps_err *err)
+{
+	uint64_t n;
+	int r = 0;
+
+	if (str_eq(key, "memory")) {
+		if (parse_size(v[0], &o->memory) < 0)
+			r = vps_err_set(err, VPS_EUSAGE, "memory: '%s'", v[0]);
+	} else if (str_eq(key, "cpus")) {
+		r = number(v[0], MAX_CPUS, &n, err);
+		if (r == 0)
+			o->cpus = (unsigned)n;
+	} else if (str_eq(key, "kernel")) {
+		r = fd_of(v[0], &o->kernel, err);
+	} else if (str_eq(key, "initrd")) {
+		if (o->n_initrds == MACHINE_INITRDS)
+			return vps_err_set(err, VPS_EUSAGE, "more than %u initial RAM disks",
+					   MACHINE_INITRDS);
+		r = fd_of(v[0], &o->initrds[o->n_initrds], err);
+		if (r == 0)
+			o->n_initrds++;
+	} else if (str_eq(key, "console")) {
+		r = console(o, v, err);
+	} else if (str_eq(key, "disk")) {
+		r = disk(o, v, err);
+	} else if (str_eq(key, "net")) {
+		r = net(o, v, err);
+	} else if (str_eq(key, "vsock")) {
+		r = fd_of(v[0], &o->vsock, err);
+		if (r == 0 && v[1])
+			r = number(v[1], UINT32_MAX - 1, &o->cid, err);
+	} else {
+		r = vps_err_set(err, VPS_EUSAGE, "no such option: '%s'", key);
+	}
+	return r;
+}
+
+static int options(struct machine_opts *o, char **argv, struct vps_err *err)
+{
+	for (; *argv; argv++) {
+		auto_strv v = NULL;
+		char *eq = strchr(*argv, '=');
+		int r;
+
+		if (!eq)
+			return vps_err_set(err, VPS_EUSAGE, "'%s' is no KEY=VALUE", *argv);
+		*eq = 0;
+		if (str_eq(*argv, "cmdline")) {
+			o->cmdline = eq + 1;
+			continue;
+		}
+		r = strv_split(eq + 1, ",", &v);
+		if (r == 0)
+			r = option(o, *argv, v, err);
+		if (r < 0)
+			return r;
+	}
+	if (o->kernel < 0 || !o->memory || !o->cmdline)
+		return vps_err_set(err, VPS_EUSAGE, "kernel, memory and cmdline are needed");
+	return 0;
+}
+
+static void on_signal(struct loop_source *s, uint32_t events)
+{
+	struct main *x = container_of(s, struct main, signals);
+	struct signalfd_siginfo i;
+
+	if (read(s->fd, &i, sizeof(i)) != sizeof(i))
+		return;
+	if (x->pressed)
+		vm_ended(&x->machine->vm, VM_STOPPED, "stopped");
+	else
+		vm_press_power(&x->machine->vm);
+	x->pressed = true;
+}
+
+static int run(struct main *x, char *why, size_t size, struct vps_err *err)
+{
+	sigset_t all, term;
+
+	/* Every thread is born deaf; CPUs listen to theirs only. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+
+	autoclose int fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+
+	x->signals = (struct loop_source){.fd = fd, .fn = on_signal};
+
+	int r = fd < 0 ? -errno : loop_watch(&x->machine->loop, &x->signals, EPOLLIN);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "listen for signals");
+	return (int)machine_run(x->machine, why, size);
+}
+
+int main(int argc, char **argv)
+{
+	struct machine_opts o = MACHINE_OPTS_INIT;
+	struct vps_err err = {0};
+	struct main x = {0};
+	char why[128] = "";
+	int r = options(&o, argv + 1, &err);
+
+	if (r == 0)
+		r = machine_new(&o, &x.machine, &err);
+	if (r == 0)
+		r = run(&x, why, sizeof(why), &err);
+	if (r != VM_POWEROFF)
+		fprintf(stderr, "vps-vmm: %s\n", r < 0 ? err.msg : why);
+	machine_free(x.machine);
+	return r == VM_POWEROFF ? 0 : r == VM_RESET ? EXIT_RESET : 1;
+}
