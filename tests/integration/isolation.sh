@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, the attack programs (make integration-tools)
+# where: native; its races take very long under emulation
 # The wall, attacked from inside by the VPS's root: docs/security.md, line by line. What an attack gets is compared with
 # what it gets where the wall is lowered on purpose, when that can be had: else it could fail for no reason of ours.
 . "$(dirname "$0")/../lib.sh"
