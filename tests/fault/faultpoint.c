@@ -2,11 +2,12 @@
 /*
  * Run a command and kill it at its Nth mutating system call.
  *
- *   faultpoint [-a] [-o] N COMMAND [ARG...]
+ *   faultpoint [-a] [-o | -s] N COMMAND [ARG...]
  *
  * One counter over every process and thread of the tree that the command starts, so that N is a place in the
  * whole job and not in one process (strace -e inject counts for each tracee). At the Nth call all of them are
- * killed before it happens; with -a after it; with -o only the caller is killed. What the command left running
+ * killed before it happens; with -a after it; with -o only the caller is killed; with -s nobody: they stand still there
+ * until somebody cuts the power ("stopped NAME" is printed at once). What the command left running
  * on purpose when it ended is let go. Prints "killed CALL of NAME" or "completed COUNT"; exits 0 (killed), 1 (completed),
  * 2 (trouble). ptrace(2); PTRACE_GET_SYSCALL_INFO wants Linux 5.3.
  */
@@ -143,7 +144,7 @@ static long parse_n(const char *s)
 struct job {
 	pid_t root;
 	long n, count;
-	bool after, one;
+	bool after, one, stop;
 	const char *due; /* with -a: the call to be killed behind */
 	pid_t due_pid;
 	char who[32]; /* its name, for the report */
@@ -198,6 +199,12 @@ static int run(struct job *j)
 		tracee_of(pid);
 		int sig = WSTOPSIG(status), event = status >> 16;
 		if (sig == (SIGTRAP | 0x80) && at_call(j, pid)) {
+			if (j->stop) {
+				printf("stopped %s\n", j->due);
+				fflush(stdout);
+				for (;;)
+					pause();
+			}
 			kill_all(j->one ? pid : 0);
 			if (!j->one) {
 				reap_all();
@@ -224,16 +231,18 @@ int main(int argc, char **argv)
 {
 	struct job j = {0};
 	int opt;
-	while ((opt = getopt(argc, argv, "+ao")) != -1) {
+	while ((opt = getopt(argc, argv, "+aos")) != -1) {
 		if (opt == 'a')
 			j.after = true;
 		else if (opt == 'o')
 			j.one = true;
+		else if (opt == 's')
+			j.stop = true;
 		else
 			return 2;
 	}
 	if (argc - optind < 2 || (j.n = parse_n(argv[optind])) < 0) {
-		fprintf(stderr, "usage: faultpoint [-a] [-o] N COMMAND [ARG...]\n");
+		fprintf(stderr, "usage: faultpoint [-a] [-o | -s] N COMMAND [ARG...]\n");
 		return 2;
 	}
 	j.root = start(argv + optind + 1);
