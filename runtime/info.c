@@ -41,10 +41,24 @@ static bool is_alive(const struct proc_ident *id)
 	return id->pid > 0 && proc_ident_of(id->pid, &now) == 0 && proc_ident_eq(&now, id);
 }
 
+/* A monitor becomes `vps _restart` by exec: the same process, without the monitor's lock. */
+static bool restarts(const struct monitor_status *m)
+{
+	char path[32], comm[32] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)m->pid);
+	return fs_read_buf(AT_FDCWD, path, comm, sizeof(comm)) > 0 && strncmp(comm, "vps", 3) == 0;
+}
+
 /* Between runs nothing but the monitor's own files tell. */
 static void fill_idle(struct vps_info *i, int run_dir, const struct monitor_status *m)
 {
-	if (!m || m->phase != MONITOR_BACKOFF || monitor_alive(run_dir) != 1)
+	if (!m)
+		return;
+	/* torn down, and what comes next is the monitor's to say */
+	if (m->phase == MONITOR_ENDED && monitor_alive(run_dir) == 1)
+		i->status = VPS_STOPPING;
+	if (m->phase != MONITOR_BACKOFF || (monitor_alive(run_dir) != 1 && !restarts(m)))
 		return;
 	i->status = VPS_RESTARTING;
 	i->monitor = m->pid;

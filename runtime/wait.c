@@ -142,15 +142,15 @@ static int out_of_time(const struct waiter *w, struct vps_err *err)
 static int doze(struct waiter *w)
 {
 	struct pollfd p[] = {{.fd = w->inotify, .events = POLLIN}, {.fd = w->pidfd, .events = POLLIN}};
-	int ms = w->inotify < 0 ? LOOK_MS : -1;
+	int ms = LOOK_MS; /* a monitor that is killed changes no file */
 	char buf[4096];
 
 	if (w->deadline) {
 		uint64_t now = sys_now_mono();
 		uint64_t left = now < w->deadline ? (w->deadline - now + 999999) / 1000000 : 0;
 
-		if (ms < 0 || left < (uint64_t)ms)
-			ms = left > INT32_MAX ? INT32_MAX : (int)left;
+		if (left < (uint64_t)ms)
+			ms = (int)left;
 		if (ms == 0)
 			return -ETIMEDOUT;
 	}
