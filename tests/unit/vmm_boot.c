@@ -243,6 +243,7 @@ static void test_bad_elfs(void **state)
 	BAD(e.e_entry, 0);
 	BAD(e.e_entry, 0x1000000 + 64);
 	BAD(p[0].p_paddr, 0x1000);
+	BAD(p[2].p_paddr, 0x1000);
 	BAD(p[0].p_paddr, UINT64_MAX - 16);
 	BAD(p[0].p_paddr, GMEM_HOLE);
 	BAD(p[0].p_filesz, 5000);
@@ -324,6 +325,7 @@ static void test_acpi_by_iasl(void **state)
 {
 	struct test_dir *t = NULL;
 	auto_strbuf aml = STRBUF_INIT;
+	unsigned ends = 0;
 	autofree char *cmd = NULL, *out = NULL;
 	uint64_t at, entries[2];
 	uint32_t len;
@@ -334,6 +336,10 @@ static void test_acpi_by_iasl(void **state)
 	}
 	assert_int_equal(test_dir_make((void **)&t), 0);
 	assert_int_equal(acpi_dsdt(MAX_DEVICES, &aml), 0);
+	/* every list of resources has its whole end, which iasl does not miss */
+	for (size_t i = 0; i + 6 < aml.len; i++)
+		ends += memcmp(aml.s + i, "\0\0\0\x79\0", 5) == 0;
+	assert_int_equal(ends, MAX_DEVICES + 2);
 	assert_int_equal(fs_write_rename(t->fd, "dsdt.aml", aml.s, aml.len, 0600), 0);
 	assert_int_equal(acpi_write(&m, 2, 3, &at, NULL), 0);
 	memcpy(&at, m.base + at + 24, 8);

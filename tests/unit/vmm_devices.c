@@ -422,6 +422,8 @@ static void test_net_receives(void **state)
 	turn();
 	assert_int_equal(drv_used(&d, 0, &e), 0);
 	assert_int_equal(net.have, 300);
+	/* what the driver has to notify of: a buffer behind those two */
+	assert_int_equal(get16(&d, USED(0) + 4 + 8 * 16), 2);
 	turn(); /* and does not spin */
 	put_desc(&d, RING(0), 2, DATA + 0x2000, 128, W, 0);
 	drv_avail(&d, 0, 2);

@@ -87,6 +87,7 @@ static void test_hole(void **state)
 	assert_ptr_equal(gmem_at(&m, GMEM_HOLE_END, 1), m.base + GMEM_HOLE);
 	assert_non_null(gmem_at(&m, GMEM_HOLE_END, 1ull << 30));
 	assert_null(gmem_at(&m, GMEM_HOLE_END, (1ull << 30) + 1));
+	assert_null(gmem_at(&m, GMEM_HOLE_END + 1, UINT64_MAX));
 	assert_int_equal((uintptr_t)m.base % (2 << 20), 0);
 	gmem_done(&m);
 	gmem_done(&m);
