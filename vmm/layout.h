@@ -13,7 +13,8 @@
 #define CMDLINE_MAX    2048 /* with its NUL, as x86 has it */
 #define LOW_RAM_END    0x9fc00ull
 #define AT_ACPI	       0xe0000ull
-#define ACPI_MAX       0x20000ull
+#define ACPI_MAX       0x1ff00ull
+#define AT_RESET       0xffff0ull /* where a CPU begins in real mode */
 #define AT_HIGH	       0x100000ull
 
 /* In the hole. KVM wants three pages and one for itself, used by CPUs without unrestricted mode. */

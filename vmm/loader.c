@@ -242,9 +242,15 @@ int loader_tables(const struct gmem *m)
 {
 	/* null, unused, code (long mode), data: flat, present */
 	static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff};
+	/* mov $RESET_VALUE, %al; mov $PORT_RESET, %dx; out %al, %dx; 1: hlt; jmp 1b */
+	static const uint8_t bios[] = {
+		0xb0, RESET_VALUE, 0xba, PORT_RESET & 0xff, PORT_RESET >> 8, 0xee, 0xf4, 0xeb, 0xfd,
+	};
 	uint64_t table[512] = {AT_PAGE_TABLES + 0x1000 + 3};
 	int r = gmem_write(m, AT_GDT, gdt, sizeof(gdt));
 
+	if (r == 0)
+		r = gmem_write(m, AT_RESET, bios, sizeof(bios));
 	if (r == 0)
 		r = gmem_write(m, AT_PAGE_TABLES, table, sizeof(table));
 	for (unsigned i = 0; i < 4; i++)

@@ -25,7 +25,9 @@ struct loader_entry {
  * needed, the words say how much. The memory must be fresh. */
 int loader_load(const struct gmem *m, const struct loader_opts *o, struct loader_entry *ret,
 		struct vps_err *err);
-/* GDT at AT_GDT (code 0x10, data 0x18) and an identity map of the first 4 GiB. */
+/* GDT at AT_GDT (code 0x10, data 0x18), an identity map of the first 4 GiB, and in the place of a
+ * BIOS one that resets the machine: Linux (6.1) on hardware-reduced ACPI tries EFI and then jumps
+ * there. */
 #define LOADER_CODE 0x10
 #define LOADER_DATA 0x18
 int loader_tables(const struct gmem *m);

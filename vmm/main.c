@@ -70,20 +70,32 @@ static int disk(struct machine_opts *o, char *const *v, struct vps_err *err)
 	return r;
 }
 
+/* Six pairs of hex digits between colons. */
+static int parse_mac(const char *s, uint8_t *ret)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < 6; i++, s += 3) {
+		const char *high = *s ? strchr(digits, s[0]) : NULL;
+		const char *low = high && s[1] ? strchr(digits, s[1]) : NULL;
+
+		if (!low || s[2] != (i < 5 ? ':' : 0))
+			return -EINVAL;
+		ret[i] = (uint8_t)((high - digits) << 4 | (low - digits));
+	}
+	return 0;
+}
+
 static int net(struct machine_opts *o, char *const *v, struct vps_err *err)
 {
 	struct net_opts n = {.tap = -1};
-	uint8_t *m = n.mac;
-	int end = 0, r = fd_of(v[0], &n.tap, err);
+	int r = fd_of(v[0], &n.tap, err);
 
 	if (r < 0)
 		return r;
 	if (o->n_nets == MACHINE_NETS)
 		return vps_err_set(err, VPS_EUSAGE, "more than %u network cards", MACHINE_NETS);
-	if (!v[1] ||
-	    sscanf(v[1], "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", m, m + 1, m + 2, m + 3, m + 4,
-		   m + 5, &end) != 6 ||
-	    v[1][end])
+	if (!v[1] || parse_mac(v[1], n.mac) < 0)
 		return vps_err_set(err, VPS_EUSAGE, "a network card wants FD,MAC");
 	o->nets[o->n_nets++] = n;
 	return 0;
@@ -190,11 +202,8 @@ static void on_signal(struct loop_source *s, uint32_t events)
 
 static int run(struct main *x, char *why, size_t size, struct vps_err *err)
 {
-	sigset_t all, term;
+	sigset_t term;
 
-	/* Every thread is born deaf; CPUs listen to theirs only. */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
 
@@ -215,6 +224,12 @@ int main(int argc, char **argv)
 	struct vps_err err = {0};
 	struct main x = {0};
 	char why[128] = "";
+	sigset_t all;
+
+	/* Every thread is born deaf, disks' included; CPUs listen to theirs only. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+
 	int r = options(&o, argv + 1, &err);
 
 	if (r == 0)

@@ -266,6 +266,8 @@ static void test_tables(void **state)
 	assert_int_equal(e, 0xffe00083);
 	gmem_read(&m, AT_GDT + LOADER_CODE, &e, 8);
 	assert_int_equal(e >> 53 & 1, 1); /* long mode */
+	gmem_read(&m, AT_RESET, &e, 8);
+	assert_int_equal(e, 0xebf4ee0602ba42b0);
 }
 
 /* ---- ACPI ---- */
