@@ -17,6 +17,12 @@ tests_integration_attack_interp_SOURCES = tests/integration/attack_interp.c
 tests_integration_attack_interp_CFLAGS = $(vps_init_CFLAGS)
 tests_integration_attack_interp_LDFLAGS = $(vps_init_LDFLAGS)
 
+# The first process of the guests of vmm.sh.
+check_PROGRAMS += tests/integration/vmm_init
+tests_integration_vmm_init_SOURCES = tests/integration/vmm_init.c
+tests_integration_vmm_init_CFLAGS = $(attack_flags)
+tests_integration_vmm_init_LDFLAGS = -static
+
 # What the integration tests run beside the programs that are installed.
 .PHONY: integration-tools
-integration-tools: $(attack_programs) tests/fault/faultpoint
+integration-tools: $(attack_programs) tests/fault/faultpoint tests/integration/vmm_init

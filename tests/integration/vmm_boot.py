@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boots a stock kernel in vps-vmm and is the host's side of its devices: for vmm.sh.
+
+vmm_boot.py DIR CPUS WORDS  - DIR has initrd, disk; WORDS are those of vmm_init.c; the console goes to
+stdout, the exit status is that of vps-vmm.
+vmm_boot.py initrd FILE INIT MODULE... - makes an initial RAM disk
+"""
+import fcntl, glob, lzma, os, signal, socket, struct, subprocess, sys, threading
+
+def initrd(out, init, modules):
+    release = os.uname().release
+    data = bytearray()
+    def entry(name, content=b'', mode=0o100755, rdev=(0, 0)):
+        fields = (len(data) + 1, mode, 0, 0, 1, 0, len(content), 0, 0, *rdev, len(name) + 1, 0)
+        data.extend(b'070701' + b''.join(b'%08x' % f for f in fields) + name.encode() + b'\0')
+        data.extend(b'\0' * (-len(data) % 4) + content)
+        data.extend(b'\0' * (-len(data) % 4))
+    entry('dev', mode=0o040755)
+    entry('dev/console', mode=0o020600, rdev=(5, 1))
+    entry('init', open(init, 'rb').read())
+    names = []
+    for m in modules:
+        found = glob.glob(f'/lib/modules/{release}/kernel/**/{m}.ko*', recursive=True)
+        if not found:
+            continue  # built in
+        content = open(found[0], 'rb').read()
+        if found[0].endswith('.xz'):
+            content = lzma.decompress(content)
+        entry(f'{m}.ko', content, 0o100644)
+        names.append(f'/{m}.ko\n')
+    entry('mods', ''.join(names).encode(), 0o100644)
+    entry('TRAILER!!!')
+    open(out, 'wb').write(data)
+
+def tap():
+    fd = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', b'vmmtap', 0x5002))  # TUNSETIFF: tap, no info, vnet header
+    subprocess.run('ip addr add 10.88.0.1/24 dev vmmtap && ip link set vmmtap up', shell=True, check=True)
+    return fd
+
+def net_peer():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(2)
+    for _ in range(10):
+        s.sendto(b'x' * 1400, ('10.88.0.2', 7))
+        try:
+            print('host: packet of', len(s.recv(2000)), flush=True)
+            return
+        except TimeoutError:
+            pass
+
+def vsock_peer(ctl):
+    a, b = socket.socketpair()
+    socket.send_fds(ctl, [struct.pack('I', 52)], [b.fileno()])
+    b.close()
+    sent = os.urandom(1 << 20)
+    threading.Thread(target=lambda: (a.sendall(sent), a.shutdown(socket.SHUT_WR))).start()
+    got = bytearray()
+    while part := a.recv(65536):
+        got += part
+    print('host: vsock', 'same' if got == sent else f'{len(got)} bytes', flush=True)
+    msg, fds, _, _ = socket.recv_fds(ctl, 4, 1)
+    conn = socket.socket(fileno=fds[0])
+    print('host: port', struct.unpack('I', msg)[0], conn.recv(100).decode(), flush=True)
+
+def boot(where, cpus, words):
+    ctl, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    console, out = os.pipe()
+    net = tap()
+    kernel = os.open('/boot/vmlinuz-' + os.uname().release, os.O_RDONLY)
+    ram = os.open(where + '/initrd', os.O_RDONLY)
+    disk = os.open(where + '/disk', os.O_RDWR)
+    null = os.open('/dev/null', os.O_RDONLY)
+    vmm = subprocess.Popen(['vps-vmm', 'memory=256M', f'cpus={cpus}', f'kernel={kernel}', f'initrd={ram}',
+        f'cmdline=console=ttyS0 quiet panic=1 pci=off net.ifnames=0 do={words}', f'console={null},{out}',
+        f'disk={disk},serial=vps-web1', f'net={net},02:00:00:00:88:02', f'vsock={theirs.fileno()},3'],
+        pass_fds=[kernel, ram, disk, null, out, net, theirs.fileno()])
+    for fd in (out, net, theirs.detach()):
+        os.close(fd)
+    for line in os.fdopen(console, errors='replace'):
+        print(line.rstrip(), flush=True)
+        if 'net ready' in line:
+            net_peer()
+        elif 'vsock ready' in line:
+            threading.Thread(target=vsock_peer, args=[ctl]).start()
+        elif 'button ready' in line:
+            vmm.send_signal(signal.SIGTERM)
+    return vmm.wait()
+
+if sys.argv[1] == 'initrd':
+    initrd(sys.argv[2], sys.argv[3], sys.argv[4:])
+else:
+    sys.exit(boot(*sys.argv[1:]))
