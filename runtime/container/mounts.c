@@ -84,11 +84,13 @@ static int readonly_tree(int target, uint64_t attrs)
 }
 
 /* Ids inside mean the same ids on the host where the file system can be idmapped; else they show as they
- * are, "nobody" for all that is not the VPS's. */
+ * are, "nobody" for all that is not the VPS's. Private: a clone of a shared mount (all are on a host with
+ * systemd) is its peer, and what is mounted below it would appear on the host, too, and stay. */
 static int bind_tree(int tree, int userns, uint64_t attrs)
 {
 	struct mount_attr a = {
 		.attr_set = attrs | MOUNT_ATTR_IDMAP,
+		.propagation = MS_PRIVATE,
 		.userns_fd = (uint64_t)userns,
 	};
 	int r = sys_mount_setattr(tree, "", AT_EMPTY_PATH, &a, sizeof(a));
