@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root
+# where: native; nothing of cgroups
 # exec, enter, console, logs, cp, list and the other ways to look in.
 . "$(dirname "$0")/../lib.sh"
 tiny_image

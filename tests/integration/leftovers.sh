@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root net
+# where: native; nothing of systemd
 # One leftover of each kind, made by hand, of a VPS that is not there and of one that does not run:
 # host check tells it and changes nothing, one host gc removes it, and nothing else.
 . "$(dirname "$0")/../lib.sh"
