@@ -142,13 +142,12 @@ after_the_cut() {
 	return $bad
 }
 
-cut() { # LAST-CALL
+power_cut() { # LAST-CALL
 	h "$(declare -f before_the_cut); before_the_cut ${verbs@Q} $1"
 	"$host" reset
 	h "$(declare -f after_the_cut); after_the_cut ${verbs@Q}"
 }
-test_power_cut_early_in_every_verb() { cut 20; }
-test_power_cut_in_the_middle_of_every_verb() { cut 70; }
-test_power_cut_late_or_behind_every_verb() { cut 200; }
+test_power_cut_early_in_every_verb() { power_cut 30; }
+test_power_cut_late_or_behind_every_verb() { power_cut 150; }
 
 run_tests
