@@ -14,10 +14,13 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 test_file=$(basename "$0")
 
+in_test_host() { [ -e /dev/virtio-ports/ready ]; }
+
 # A network namespace of our own: the machine's interfaces and firewall are not ours to touch.
 if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
 	# while the mirror can still be reached
 	if grep -q 'debian_image' "$0"; then debian_tar >/dev/null || exit 1; fi
+	if grep -q '^needs .*testhost' "$0" && ! in_test_host; then "$top/tests/vm/host" build || exit 1; fi
 	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"
 fi
 ip link set lo up
@@ -72,7 +75,7 @@ needs() {
 		2cpus) [ "$(nproc)" -ge 2 ] || why="it takes two CPUs" ;;
 		slow-disk) [ -b /dev/disk/by-id/virtio-slow ] || why="no disk that is slow enough to queue at" ;;
 		# starts a test host of its own, so not inside one
-		testhost) [ ! -e /dev/virtio-ports/ready ] || why="this is the test host itself" ;;
+		testhost) ! in_test_host || why="this is the test host itself" ;;
 		*) command -v "$what" >/dev/null || why="$what is not installed" ;;
 		esac
 		[ -z "$why" ] || skip "$why"

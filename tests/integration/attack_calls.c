@@ -8,6 +8,8 @@
  *   int80, x32      getpid by the other doors of the kernel: REFUSED or REACHED
  *   ptrace PID, kill PID    OK or the errno
  *   ptys N          open N terminals: how many could be opened
+ *   inotify N       the same for inotify instances, which are then kept
+ *   boottime        CLOCK_BOOTTIME in seconds
  *   sti TEXT        push TEXT into the controlling terminal and into every fd that is one
  *   listen @NAME, connect @NAME     an abstract socket
  */
@@ -19,12 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *name_of(int e)
@@ -110,6 +114,17 @@ static int ptys(int n)
 	return 0;
 }
 
+static int inotify(int n)
+{
+	int got = 0;
+	while (got < n && inotify_init1(IN_CLOEXEC) >= 0)
+		got++;
+	printf("%d %s\n", got, got < n ? name_of(errno) : "OK");
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
 static int sti(const char *text)
 {
 	int tried = 0;
@@ -161,6 +176,14 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(what, "ptys") == 0)
 		return ptys(atoi(arg));
+	if (strcmp(what, "inotify") == 0)
+		return inotify(atoi(arg));
+	if (strcmp(what, "boottime") == 0) {
+		struct timespec t;
+		clock_gettime(CLOCK_BOOTTIME, &t);
+		printf("%lld\n", (long long)t.tv_sec);
+		return 0;
+	}
 	if (strcmp(what, "sti") == 0)
 		return sti(arg);
 	if (strcmp(what, "listen") == 0 || strcmp(what, "connect") == 0)

@@ -629,6 +629,37 @@ test_terminals_and_shared_memory_are_bounded() {
 	in_box 'rm -f /dev/x*'
 }
 
+# The kernel counts inotify instances, user namespaces and the like for the owner of a user namespace: one VPS would use
+# up what all of the same owner share.
+test_what_the_kernel_counts_for_an_owner_is_a_budget_for_each_vps() {
+	local max
+	max=$(cat /proc/sys/fs/inotify/max_user_instances)
+	[ "$max" -le 2000 ] || skip "fs.inotify.max_user_instances is $max"
+	vps exec -d box -- sh -c 'exec /root/calls inotify 3000 >/tmp/inotify'
+	wait_until 10 in_box 'grep -q EMFILE /tmp/inotify'
+	[ "$(in_box 'cut -d" " -f1 /tmp/inotify')" -le "$max" ]
+	vps exec -d peer -- sh -c 'exec /root/calls inotify 20 >/tmp/inotify'
+	wait_until 10 vps exec peer grep -q '^20 OK' /tmp/inotify
+	in_box 'kill $(pidof calls)'
+	vps exec peer -- sh -c 'kill $(pidof calls)'
+}
+
+test_clocks_since_boot_begin_with_the_vps() {
+	local v init
+	[ -e /proc/self/ns/time ] || skip "a kernel without time namespaces"
+	v=$(date +%s)
+	vps launch clock --image tiny -- sleep 1000
+	vps cp "$attack/attack_calls" clock:/root/calls
+	[ "$(vps exec clock /root/calls boottime)" -le $(($(date +%s) - v + 1)) ]
+	[ "$(vps exec clock readlink /proc/self/ns/time)" = "$(vps exec clock readlink /proc/1/ns/time)" ]
+	init=$(init_of clock)
+	[ "$(readlink "/proc/$init/ns/time")" != "$(readlink /proc/self/ns/time)" ]
+	# the time of day is the host's, and not the VPS's to set
+	[ $(($(date +%s) - $(vps exec clock date +%s))) -le 1 ]
+	expect "$(vps exec clock date -s '2001-01-01 00:00:00' 2>&1)" "*can't set date: Operation not permitted*"
+	vps delete -f clock
+}
+
 test_its_own_limits_cannot_be_raised() {
 	local before f
 	before=$(vps stats --json box | jq -c '.[0] | [.pids_limit, .memory_limit]')
