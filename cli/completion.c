@@ -8,18 +8,34 @@
 static const char bash_script[] =
 	"# bash completion for vps, printed by: vps completion bash\n"
 	"_vps() {\n"
-	"\tlocal cur=${COMP_WORDS[COMP_CWORD]} word\n"
+	"\tlocal breaks=${COMP_WORDBREAKS//[^:=]/} words=() word cur head= pre= i\n"
 	"\tCOMPREPLY=()\n"
+	"\t# bash takes debian:12 and --net=none for three words each\n"
+	"\tfor ((i = 1; i <= COMP_CWORD; i++)); do\n"
+	"\t\tword=${COMP_WORDS[i]}\n"
+	"\t\tif [[ -n $breaks && ${#words[@]} -gt 0 && "
+	"($word == [$breaks] || ${words[-1]} == *[$breaks]) ]]; then\n"
+	"\t\t\twords[-1]+=$word\n"
+	"\t\telse\n"
+	"\t\t\twords+=(\"$word\")\n"
+	"\t\tfi\n"
+	"\tdone\n"
+	"\tcur=${words[-1]}\n"
+	"\tif [[ $cur == --*=* ]]; then\n"
+	"\t\t[[ $breaks == *=* ]] || pre=${cur%%=*}=\n"
+	"\t\twords[-1]=${cur%%=*} cur=${cur#*=}\n"
+	"\t\twords+=(\"$cur\")\n"
+	"\tfi\n"
+	"\t[[ -z $breaks ]] || head=${cur%\"${cur##*[$breaks]}\"}\n"
 	"\twhile IFS= read -r word; do\n"
 	"\t\tif [[ $word == :files ]]; then\n"
 	"\t\t\tcompopt -o default 2>/dev/null\n"
 	"\t\t\tcontinue\n"
 	"\t\tfi\n"
 	"\t\t[[ $word == \"$cur\"* ]] || continue\n"
-	"\t\tCOMPREPLY+=(\"$word\")\n"
+	"\t\tCOMPREPLY+=(\"$pre${word#\"$head\"}\")\n"
 	"\t\t[[ $word != *[:=] ]] || compopt -o nospace 2>/dev/null\n"
-	"\tdone < <(\"${COMP_WORDS[0]}\" _complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" "
-	"2>/dev/null)\n"
+	"\tdone < <(\"${COMP_WORDS[0]}\" _complete -- \"${words[@]}\" 2>/dev/null)\n"
 	"}\n"
 	"complete -F _vps vps\n";
 
@@ -180,8 +196,7 @@ int verb_complete(struct cli *c)
 		return verb_words(v->sub), EXIT_OK;
 	if (v->sub && !(v = verb_named(v->sub, w[1])))
 		return EXIT_OK;
-	/* bash makes three words of --option=value */
-	if (option_value(c, v, n > 3 && str_eq(w[n - 2], "=") ? w[n - 3] : w[n - 2]))
+	if (option_value(c, v, w[n - 2]))
 		return EXIT_OK;
 	if (w[n - 1][0] == '-')
 		option_words(v);

@@ -271,13 +271,17 @@ test_completion_completes() {
 	expect "$(vps _complete -- rebuild -i '' | grep tiny)" tiny:latest
 	expect "$(vps _complete -- help '')" '*launch*'
 	# as the shell calls it
-	local out
-	out=$(bash --norc -c 'eval "$(vps completion bash)"
-		COMP_WORDS=(vps "$@") COMP_CWORD=$#; _vps; echo "${COMPREPLY[*]}"' - enter b)
-	expect "$out" box
-	out=$(bash --norc -c 'eval "$(vps completion bash)"
-		COMP_WORDS=(vps "$@") COMP_CWORD=$#; _vps; echo "${COMPREPLY[*]}"' - cp b)
-	expect "$out" box:
+	completed() {
+		bash --norc -c 'eval "$(vps completion bash)"
+			COMP_WORDS=(vps "$@") COMP_CWORD=$#; _vps; echo "${COMPREPLY[*]}"' - "$@"
+	}
+	expect "$(completed enter b)" box
+	expect "$(completed cp b)" box:
+	expect "$(completed rebuild box -i tiny : l)" latest
+	expect "$(completed rebuild box -i tiny :)" latest
+	expect "$(completed set box --restart = on)" on-failure
+	expect "$(completed set box --restart =)" 'no on-failure always'
+	expect "$(completed set box --net = br)" bridge=
 	bash -n <(vps completion bash)
 }
 
