@@ -40,8 +40,8 @@ static const char *const hooks[] = {
 	/* mmdebstrap copies these two from the host. */
 	"echo localhost >\"$1/etc/hostname\"; rm -f \"$1/etc/resolv.conf\"; : >\"$1/etc/resolv.conf\"",
 	"printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' >\"$1/etc/hosts\"",
-	"rm -f \"$1\"/var/log/bootstrap.log \"$1\"/var/log/dpkg.log \"$1\"/var/log/alternatives.log "
-	"\"$1\"/var/log/apt/*.log \"$1\"/var/lib/systemd/random-seed",
+	"cd \"$1/var/log\" && rm -f bootstrap.log dpkg.log alternatives.log apt/*.log",
+	"rm -f \"$1/var/lib/systemd/random-seed\"",
 };
 
 /* ---- options -------------------------------------------------------------- */

@@ -33,6 +33,15 @@ need_packages() {
 	rm -f "$log"
 }
 
+# make_in DIR [TARGET...] - tells what it does on a terminal only, or when it fails
+make_in() {
+	if [ -t 1 ]; then
+		make -s -j"$(nproc)" -C "$@"
+	else
+		make -s -j"$(nproc)" -C "$@" >"$1/make.log" 2>&1 || { tail -60 "$1/make.log" >&2; return 1; }
+	fi
+}
+
 # build DIR [CONFIGURE-ARG...] - bootstrap when needed, configure once, make
 build() {
 	local dir=$1
@@ -49,7 +58,8 @@ build() {
 			"$top/configure" -q "$@" || exit 1
 			printf '%s' "$*" >.configured
 		fi
-		make -s -j"$(nproc)"
+		say "make"
+		make_in .
 	) || die "the build in $dir failed"
 }
 

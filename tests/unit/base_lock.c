@@ -137,13 +137,15 @@ static void test_a_signal_interrupts(void **state)
 	struct test_dir *t = *state;
 	autoclose int held = lock_take(t->fd, "l", true, LOCK_TRY);
 	struct sigaction sa = {.sa_handler = on_alarm}, old;
-	struct itimerval soon = {.it_value.tv_usec = 50000};
+	/* again and again: one may come between two waits */
+	struct itimerval soon = {{.tv_usec = 50000}, {.tv_usec = 50000}}, none = {0};
 
 	sigaction(SIGALRM, &sa, &old);
 	for (size_t i = 0; i < ARRAY_LEN(timeouts); i++) {
 		setitimer(ITIMER_REAL, &soon, NULL);
 		assert_int_equal(lock_take(t->fd, "l", true, timeouts[i]), -EINTR);
 	}
+	setitimer(ITIMER_REAL, &none, NULL);
 	sigaction(SIGALRM, &old, NULL);
 }
 
