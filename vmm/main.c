@@ -2,11 +2,23 @@
 /*
  * vps-vmm: one virtual machine of the fds and numbers it is given, in this process.
  *
- *     vps-vmm memory=256M cpus=1 kernel=FD [initrd=FD]... cmdline=TEXT [console=IN,OUT]
- *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]... [net=FD,MAC]... [vsock=FD[,CID]]
+ *     vps-vmm memory=SIZE [cpus=N] {kernel=FD [initrd=FD]... cmdline=TEXT | restore=FD}
+ *             [kvm=FD] [cid=N] [gate=FD] [ctl=FD] [console=IN,OUT] [notify=FD]
+ *             [port=PORT,FD[,in|,out]]... [net=FD,MAC[,mtu=N]]...
+ *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]...
  *
- * Exit status: 0 the guest powered off, 10 it wants to be started anew, 1 anything else, with the
- * reason on stderr. SIGTERM presses the power button; a second one ends the machine.
+ *     kvm      /dev/kvm, for where there is no such path
+ *     restore  a file of vmm_api_snapshot; memory, cpus, disks and nets are to be as they were
+ *     gate     once all is prepared and before the guest's first instruction: one byte lets it run,
+ *              the end of the file ends us without a word
+ *     ctl      a listening SOCK_SEQPACKET socket: vmm/api.h
+ *     console  different fds; both become nonblocking
+ *     notify   a connected datagram socket: what the guest tells host port 1 (vmm/api.h)
+ *     port     the guest's first connection to this host port gets FD: both ways, or in: FD is only
+ *              read (its bytes go to the guest), or out: only written
+ *     disk     in this order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
+ *
+ * Exit status and signals: vmm/api.h. Every signal that can be caught asks the guest to stop.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the rest of the house says to a running machine, and what its guest says to the machine: the
+ * only header of vmm/ that others include, and libvmmapi.a behind it (no threads, no KVM).
+ *
+ * vps-vmm listens on a SOCK_SEQPACKET socket (its option ctl=). A connection carries requests of
+ * one struct vmm_request, each answered by one struct vmm_answer, with what the table says behind
+ * or beside it:
+ *
+ *     VMM_OP_VSOCK     arg[0] port        a stream socket beside the answer
+ *     VMM_OP_PAUSE, VMM_OP_RESUME
+ *     VMM_OP_BALLOON   arg[0] bytes
+ *     VMM_OP_STATS                        struct vmm_stats behind the answer
+ *     VMM_OP_POWER
+ *     VMM_OP_RATE      arg[0] disk, arg[1] bytes a second, arg[2] requests a second
+ *     VMM_OP_GROW      arg[0] disk
+ *     VMM_OP_SNAPSHOT  arg[0] 1: stay paused; a regular file beside the request
+ *
+ * All functions: 0 or an fd, or a negative code with words: -VPS_ESTATE nobody listens there, or the
+ * machine is in no state for it; -VPS_ETIMEDOUT; -EPROTO another version. Each waits for at most
+ * timeout_ms, -1 for ever. run_dir is the directory that has VMM_SOCKET.
+ */
+#ifndef VPS_VMM_API_H
+#define VPS_VMM_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/* In the VPS's run directory; made, bound and made to listen by vps-vmm's starter, mode 0600. */
+#define VMM_SOCKET "vmm.sock"
+/* At the front of each message, in both directions. */
+#define VMM_API_VERSION 1
+
+/* ---- vsock ports ---- */
+
+/* Of the guest: its agent (runtime/guest/agent.h). */
+#define VMM_PORT_AGENT 1
+/*
+ * Of the host: lines in both directions, at most VMM_LINE_MAX bytes with the newline, for as long
+ * as the guest keeps the connection (VMM_NOTIFY_CONNS of them). A longer one ends it.
+ *
+ *     guest: EXIT=<0..255>   vps-vmm's exit status when the guest powers off
+ *     guest: REBOOT=1        the next reset is wanted, whatever the console said
+ *     guest: KEY=VALUE       any other: one datagram to the socket of notify=, as sd_notify(3)
+ *     host:  STOP=<signal>   stop, as if PID 1 had got this signal (a Linux number; SIGRTMIN is 34)
+ *
+ * A stop signal for vps-vmm becomes STOP= on every such connection; with none, the power button.
+ */
+#define VMM_PORT_NOTIFY	 1
+#define VMM_LINE_MAX	 4096
+#define VMM_NOTIFY_CONNS 4
+
+/* ---- how vps-vmm ends ---- */
+
+/* 0, or what EXIT= said: the guest powered off. Any failure, a guest's panic included (its line is
+ * the reason): VMM_EXIT_FAILED with one line on stderr. A reset by the guest: as PID 1 of its
+ * namespace with CAP_SYS_BOOT in it, killed by SIGHUP (reboot(2) of that namespace); otherwise
+ * VMM_EXIT_RESET. */
+#define VMM_EXIT_RESET	254
+#define VMM_EXIT_FAILED 255
+
+/* ---- numbers ---- */
+
+#define VMM_MAX_DISKS 8
+#define VMM_MAX_NETS  2
+#define VMM_MAX_CPUS  64
+#define VMM_UNKNOWN   UINT64_MAX /* the guest has not told */
+
+/* All since the machine began, sizes in bytes. */
+struct vmm_stats {
+	uint64_t memory;	 /* of the machine */
+	uint64_t balloon_target; /* what was asked for */
+	uint64_t balloon_actual; /* what the guest gave */
+	uint64_t returned;	 /* given back to the host by balloon and reports, in all */
+	struct {		 /* the guest's own numbers (virtio 1.2, 5.5.6.3), or VMM_UNKNOWN */
+		uint64_t age_ms; /* since they were told */
+		uint64_t total, free, available, caches;
+		uint64_t swap_in, swap_out, major_faults, minor_faults;
+	} guest;
+	struct {
+		char serial[24];
+		uint64_t read_bytes, reads, written_bytes, writes, flushes, errors;
+	} disk[VMM_MAX_DISKS];
+	struct { /* as the guest sees it: in is what it received */
+		uint64_t in_bytes, in_packets, out_bytes, out_packets, out_dropped;
+	} net[VMM_MAX_NETS];
+	struct {
+		uint64_t pio, mmio; /* exits to vps-vmm */
+	} cpu[VMM_MAX_CPUS];
+	uint64_t console_lost; /* bytes that nobody took */
+	uint32_t n_disks, n_nets, n_cpus;
+	uint32_t vsock_conns;
+	uint32_t paused; /* by VMM_OP_PAUSE */
+	uint32_t pad;
+};
+
+/* Connect to a port of the guest. The fd of a stream socket, close-on-exec and blocking.
+ * -ECONNREFUSED: nobody listens on that port, or the guest has no driver yet. */
+int vmm_api_vsock(int run_dir, uint32_t port, int timeout_ms, struct vps_err *err);
+/* Afterwards no CPU runs. Both may be repeated. */
+int vmm_api_pause(int run_dir, int timeout_ms, struct vps_err *err);
+int vmm_api_resume(int run_dir, int timeout_ms, struct vps_err *err);
+/* How much the balloon should take from the guest, in bytes. The guest follows as it can:
+ * vmm_stats.balloon_actual. */
+int vmm_api_balloon(int run_dir, uint64_t bytes, int timeout_ms, struct vps_err *err);
+/* Asks the guest and waits a moment for its numbers; old or unknown ones when it does not answer. */
+int vmm_api_stats(int run_dir, struct vmm_stats *ret, int timeout_ms, struct vps_err *err);
+/* Press the power button. */
+int vmm_api_power(int run_dir, int timeout_ms, struct vps_err *err);
+/* Limits of a disk, by its place in argv from 0 on; 0: none. */
+int vmm_api_rate(int run_dir, unsigned disk, uint64_t bytes_per_sec, uint64_t ops_per_sec,
+		 int timeout_ms, struct vps_err *err);
+/* The disk's file has another size now, which may only have grown: tell the guest. */
+int vmm_api_grow(int run_dir, unsigned disk, int timeout_ms, struct vps_err *err);
+/* Pause, and write the machine to fd (regular, empty, writable): what restore= of vps-vmm takes.
+ * Disks are flushed but not copied: that is the caller's while it is paused. It runs on afterwards
+ * unless stay_paused. Open vsock connections are not part of it. */
+int vmm_api_snapshot(int run_dir, int fd, bool stay_paused, int timeout_ms, struct vps_err *err);
+
+/* ---- the wire ---- */
+
+enum vmm_op {
+	VMM_OP_VSOCK = 1,
+	VMM_OP_PAUSE,
+	VMM_OP_RESUME,
+	VMM_OP_BALLOON,
+	VMM_OP_STATS,
+	VMM_OP_POWER,
+	VMM_OP_RATE,
+	VMM_OP_GROW,
+	VMM_OP_SNAPSHOT,
+};
+
+struct vmm_request {
+	uint32_t version, op;
+	uint64_t arg[3];
+};
+
+struct vmm_answer {
+	uint32_t version;
+	int32_t result; /* 0 or a negative code */
+	char why[120];	/* words for it, "" when the code says it all */
+};
+
+#endif
