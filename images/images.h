@@ -10,6 +10,7 @@
  *   <root>/images/layers/<hex>/fs/       one unpacked layer, named by OCI chain id; ids and xattrs
  *                                        unshifted; whiteouts and opaque marks as overlayfs wants them
  *   <root>/images/layers/<hex>/layer.json  diff id, parent, sizes, entries, what was refused
+ *   <root>/images/erofs/<hex>            an image's root as one EROFS, for machines; by its top layer's chain id
  *   <root>/images/refs/                  reference -> manifest digest
  *   <root>/images/pins/<owner>           manifest digest in use by owner
  *   <root>/images/tmp/<work>/            unfinished work, locked (flock) by its process; a dead one's goes
@@ -145,6 +146,20 @@ int img_pins(struct img_store *s, char ***ret_owners); /* strv, for host check *
  * enough for any number of layers; the mount does not need the fd afterwards. Overlayfs takes only layers
  * of the mount namespace that the mount is made in: open the store there. */
 int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
+
+/*
+ * The image's root as one read-only EROFS file system: made when it is not there, once, whoever asks, by
+ * mkfs.erofs over the stacked layers, as the root of a user namespace of its own whose ids begin at id_base (65,536
+ * host ids that nobody else has). Lives as long as the image does. O_RDONLY fd. -VPS_EUNSUPPORTED: no
+ * mkfs.erofs, or layers on a file system without idmapped mounts. Forks.
+ */
+int img_erofs_open(struct img_store *s, const struct img_info *image, uint32_t id_base, const struct img_opts *o,
+		   int *ret_fd, struct vps_err *err);
+/* Could it be made here? */
+int img_erofs_check(struct vps_err *err);
+
+/* What a file of the host's own holds (a kernel module), unpacked when it is gzip, xz or zstd; at most max bytes. */
+int img_read_packed(int fd, size_t max, char **ret, size_t *ret_len, struct vps_err *err);
 
 /* ---- disks -------------------------------------------------------------- */
 
