@@ -36,6 +36,8 @@ int ends_add_addr(struct ends *e, const struct net_addr *a, struct vps_err *err)
 	r = neigh_set(&e->h->rt, e->host, &w, e->mac);
 	if (r < 0)
 		return nl_fail(&e->h->rt, err, r, "neighbour %s on '%s'", text, e->ifname);
+	if (e->machine)
+		return 0;
 	r = addr_add(&e->in, e->guest, &w, false);
 	if (r < 0)
 		return nl_fail(&e->in, err, r, "address %s inside", text);
@@ -47,7 +49,8 @@ void ends_del_addr(struct ends *e, const struct net_addr *a)
 	struct net_addr w = whole(a);
 	struct route to = {.dst = w, .oif = e->host};
 
-	addr_del(&e->in, e->guest, &w);
+	if (!e->machine)
+		addr_del(&e->in, e->guest, &w);
 	route_del(&e->h->rt, &to);
 	neigh_del(&e->h->rt, e->host, &w);
 }
@@ -82,7 +85,7 @@ int ends_set_routes(struct ends *e, const struct net_plan *p, struct vps_err *er
 	const struct net_addr *gws[2] = {&net_gw4, &net_gw6};
 	int r = 0;
 
-	for (int i = 0; i < 2 && r == 0; i++) {
+	for (int i = 0; i < 2 && r == 0 && !e->machine; i++) {
 		const struct net_addr *src = first(p, gws[i]->family);
 
 		if (!src)
@@ -156,6 +159,26 @@ static uint32_t uplink_mtu(struct net_host *h)
 	return mtu >= 1280 && mtu <= 65535 ? mtu : 1500;
 }
 
+uint32_t net_mtu(struct net_host *h, const struct net_plan *p)
+{
+	struct link_info l;
+
+	if (p->mtu)
+		return p->mtu;
+	if (p->mode == NET_ROUTED)
+		return uplink_mtu(h);
+	if (p->mode == NET_NONE || link_get(&h->rt, p->parent, &l) < 0)
+		return 1500;
+	return l.mtu;
+}
+
+void net_gateway(struct net_addr *ret4, struct net_addr *ret6, uint8_t mac[6])
+{
+	*ret4 = net_gw4;
+	*ret6 = net_gw6;
+	memcpy(mac, net_gw_mac, 6);
+}
+
 static int find_guest_end(struct ends *e, const struct net_plan *p, struct vps_err *err)
 {
 	struct link_info l;
@@ -208,11 +231,18 @@ static int bring_up(struct nl *n, int index, const char *name, struct vps_err *e
 	return r < 0 ? nl_fail(n, err, r, "bring up '%s'", name) : 0;
 }
 
+/* The guest's end: of a machine, joined to its card before anything can pass. */
+static int bring_up_guest(struct ends *e, const struct net_plan *p, struct vps_err *err)
+{
+	int r = e->machine ? tap_join(&e->in, e->guest, p->tap, err) : 0;
+
+	return r ?: bring_up(&e->in, e->guest, p->guest_if, err);
+}
+
 static int attach_routed(struct ends *e, const struct net_plan *p, int netns_fd,
 			 struct vps_err *err)
 {
-	uint32_t mtu = p->mtu ? p->mtu : uplink_mtu(e->h);
-	int r = make_veth(e, p, netns_fd, mtu, err);
+	int r = make_veth(e, p, netns_fd, net_mtu(e->h, p), err);
 
 	if (r < 0)
 		return r;
@@ -227,7 +257,7 @@ static int attach_routed(struct ends *e, const struct net_plan *p, int netns_fd,
 	if (r == 0)
 		r = bring_up(&e->h->rt, e->host, e->ifname, err);
 	if (r == 0)
-		r = bring_up(&e->in, e->guest, p->guest_if, err);
+		r = bring_up_guest(e, p, err);
 	for (size_t i = 0; i < p->n_addrs && r == 0; i++)
 		r = ends_add_addr(e, &p->addrs[i], err);
 	if (r == 0)
@@ -242,6 +272,8 @@ static int own_addrs(struct ends *e, const struct net_plan *p, struct vps_err *e
 	char text[NET_ADDR_STR];
 	int r = 0;
 
+	if (e->machine)
+		return 0;
 	for (size_t i = 0; i < p->n_addrs; i++) {
 		r = addr_add(&e->in, e->guest, &p->addrs[i], true);
 		if (r < 0)
@@ -277,7 +309,7 @@ static int attach_bridge(struct ends *e, const struct net_plan *p, int netns_fd,
 	if (r == 0)
 		r = bring_up(&e->h->rt, e->host, e->ifname, err);
 	if (r == 0)
-		r = bring_up(&e->in, e->guest, p->guest_if, err);
+		r = bring_up_guest(e, p, err);
 	if (r == 0)
 		r = own_addrs(e, p, err);
 	if (r == 0)
@@ -298,7 +330,7 @@ static int attach_macvlan(struct ends *e, const struct net_plan *p, int netns_fd
 		return nl_fail(&e->h->rt, err, r, "make a macvlan on '%s'", p->parent);
 	r = find_guest_end(e, p, err);
 	if (r == 0)
-		r = bring_up(&e->in, e->guest, p->guest_if, err);
+		r = bring_up_guest(e, p, err);
 	if (r == 0)
 		r = own_addrs(e, p, err);
 	return r;
@@ -342,7 +374,7 @@ static int firewall_first(struct net_host *h, unsigned id, const struct net_plan
 int net_attach(struct net_host *h, unsigned id, const struct net_plan *p, int netns_fd,
 	       struct vps_err *err)
 {
-	struct ends e = {.h = h, .in = NL_INIT};
+	struct ends e = {.h = h, .in = NL_INIT, .machine = *p->tap};
 	int r = id_check(h, id, err);
 
 	if (r == 0)

@@ -12,6 +12,7 @@ struct ends {
 	struct net_host *h;
 	struct nl in;	 /* rtnetlink inside the guest's namespace */
 	int host, guest; /* interface indices */
+	bool machine;	 /* addresses and routes inside are the guest's own business */
 	char ifname[IFNAMSIZ];
 	uint8_t mac[6];
 };

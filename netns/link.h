@@ -64,6 +64,9 @@ int route_lookup(struct nl *n, const struct net_addr *a, uint8_t *ret_type, int 
 int neigh_set(struct nl *n, int index, const struct net_addr *a, const uint8_t mac[6]);
 int neigh_del(struct nl *n, int index, const struct net_addr *a);
 
+/* Join a tap in the namespace to the guest's end of the link; that end must not be up yet. */
+int tap_join(struct nl *in, int guest, const char *tap, struct vps_err *err);
+
 /* Shape what leaves by a link to bits a second (tc-tbf(8)); 0: no shaping. */
 int rate_set(struct nl *n, int index, uint64_t bits, uint32_t mtu);
 

@@ -16,6 +16,7 @@ libnetns_a_SOURCES = \
 	netns/nft_table.c \
 	netns/rate.c \
 	netns/rb.c netns/rb.h \
+	netns/tap.c \
 	netns/text.c \
 	netns/track.c \
 	netns/update.c

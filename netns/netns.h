@@ -50,6 +50,9 @@ struct net_plan {
 	enum net_mode mode;
 	char parent[IFNAMSIZ];	 /* bridge or macvlan parent */
 	char guest_if[IFNAMSIZ]; /* "eth0" */
+	/* "", or the guest is a machine: its card is the tap of this name, which net_tap_make has made
+	 * in the namespace. guest_if is joined to it and has no addresses: the guest sets its own. */
+	char tap[IFNAMSIZ];
 	uint8_t mac[6]; /* of the guest; all zero: derived from tag and id (locally administered) */
 	uint32_t mtu;	/* 0: the uplink's or 1500 */
 	struct net_addr *addrs;
@@ -103,6 +106,15 @@ int net_unlease_all(struct net_host *h, unsigned id, struct vps_err *err);
 /* The MAC address a guest has whose plan names none. On a bridge that other hosts share, give each
  * VPS one of its own in the plan: tag and id are not unique there. Returns mac. Pure. */
 uint8_t *net_mac_derive(const char *tag, unsigned id, uint8_t mac[6]);
+
+/* As net_attach will have it: of the plan, else of the bridge or parent, else of the way out. */
+uint32_t net_mtu(struct net_host *h, const struct net_plan *p);
+/* What a routed guest's default routes lead to, and its MAC address: a machine sets them itself. */
+void net_gateway(struct net_addr *ret4, struct net_addr *ret6, uint8_t mac[6]);
+
+/* A tap in a network namespace, for the VMM; it goes with the last user of its fd, which is
+ * returned: non-blocking, with struct virtio_net_hdr in front of each packet. -VPS_EUNSUPPORTED. */
+int net_tap_make(int netns_fd, const char *name, struct vps_err *err);
 
 /* Name of the host side, for id. Returns buf of IFNAMSIZ. */
 char *net_ifname(const struct net_host *h, unsigned id, char *buf);

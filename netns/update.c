@@ -24,6 +24,8 @@ static int same_shape(const struct net_plan *was, const struct net_plan *now, st
 		what = "parent interface";
 	else if (strcmp(was->guest_if, now->guest_if) != 0)
 		what = "name of the interface inside";
+	else if (strcmp(was->tap, now->tap) != 0)
+		what = "kind of card";
 	else if (memcmp(was->mac, now->mac, 6) != 0)
 		what = "MAC address";
 	else if (was->mtu != now->mtu)
@@ -46,7 +48,7 @@ static int add_new(struct ends *e, const struct net_plan *was, const struct net_
 			continue;
 		if (now->mode == NET_ROUTED) {
 			r = ends_add_addr(e, a, err);
-		} else {
+		} else if (!e->machine) {
 			r = addr_add(&e->in, e->guest, a, true);
 			if (r < 0)
 				nl_fail(&e->in, err, r, "address inside");
@@ -65,7 +67,7 @@ static void remove_old(struct ends *e, const struct net_plan *was, const struct 
 			continue;
 		if (now->mode == NET_ROUTED)
 			ends_del_addr(e, a);
-		else
+		else if (!e->machine)
 			addr_del(&e->in, e->guest, a);
 		if (forget)
 			track_forget(e->h, a, 1);
@@ -144,7 +146,7 @@ static void undo(struct ends *e, unsigned id, const struct net_plan *was,
 int net_update(struct net_host *h, unsigned id, const struct net_plan *was,
 	       const struct net_plan *now, int netns_fd, struct vps_err *err)
 {
-	struct ends e = {.h = h, .in = NL_INIT};
+	struct ends e = {.h = h, .in = NL_INIT, .machine = *now->tap};
 	bool filtered = now->mode == NET_ROUTED || now->mode == NET_BRIDGE;
 	int r = same_shape(was, now, err);
 

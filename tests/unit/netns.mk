@@ -5,7 +5,8 @@ unit_programs += \
 	tests/unit/netns_pure_test \
 	tests/unit/netns_routed_test \
 	tests/unit/netns_scale_test \
-	tests/unit/netns_spoof_test
+	tests/unit/netns_spoof_test \
+	tests/unit/netns_tap_test
 
 netns_lab = tests/unit/netns_lab.c tests/unit/netns_lab.h
 netns_libs = libnetns.a $(MNL_LIBS) $(NFTNL_LIBS) $(base_libs) $(UNIT_LIBS)
@@ -38,3 +39,7 @@ tests_unit_netns_spoof_test_SOURCES = tests/unit/netns_spoof.c tests/unit/netns_
 	tests/unit/netns_frames.h $(netns_lab)
 tests_unit_netns_spoof_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_netns_spoof_test_LDADD = $(netns_libs)
+
+tests_unit_netns_tap_test_SOURCES = tests/unit/netns_tap.c $(netns_lab)
+tests_unit_netns_tap_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_netns_tap_test_LDADD = $(netns_libs)
