@@ -164,6 +164,7 @@ static int mark_and_sweep(struct sweep *sw, struct vps_err *err)
 		sw->res.temps += (unsigned)r;
 	}
 	r = sweep_dir(sw, sw->s->layers, true, err);
+	r = r < 0 ? r : sweep_dir(sw, sw->s->erofs, false, err);
 	return r < 0 ? r : sweep_dir(sw, sw->s->blobs, false, err);
 }
 

@@ -11,6 +11,7 @@ libimages_a_SOURCES += \
 libimages_a_SOURCES += \
 	images/blob.c \
 	images/config.c \
+	images/erofs.c \
 	images/layer.c \
 	images/layer_make.c \
 	images/manifest.c \
@@ -20,6 +21,7 @@ libimages_a_SOURCES += \
 	images/store.c images/store.h \
 	images/unpack.c images/unpack.h \
 	images/unpack_decode.c \
+	images/unpack_file.c \
 	images/unpack_gzip.c \
 	images/unpack_tar.c \
 	images/worker.c images/worker.h

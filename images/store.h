@@ -32,6 +32,7 @@ struct img_store {
 	int fd;	    /* <root>/images, mode 0700: layers hold set-uid files with host-root ids */
 	int blobs;  /* blobs/sha256 */
 	int layers; /* layers */
+	int erofs;  /* erofs */
 	int refs, pins, tmp;
 };
 

@@ -18,6 +18,13 @@
 #define GUEST_SERIAL_IMAGE "image" /* EROFS, read-only */
 #define GUEST_SERIAL_DISK  "disk"  /* ext4 with upper/ and work/ */
 
+/* How layers and disk are stacked, in a guest and for a container: a disk reads the same behind both walls.
+ * redirect_dir: a directory of a layer can be renamed. xino: one st_dev and stable inode numbers though
+ * layers and disk lie on different file systems. No index: it makes each start look through everything
+ * that was ever copied up, and ties a disk to the very file system that its layers were unpacked on
+ * (ESTALE on another host). */
+#define ROOT_OVERLAY_OPTIONS "redirect_dir=on,metacopy=off,index=off,nfs_export=off,xino=on"
+
 enum guest_role {
 	GUEST_SYSTEM,  /* argv is the image's own init: it becomes PID 1 */
 	GUEST_COMMAND, /* argv runs below our PID 1; empty: nothing does, until a signal */
@@ -30,7 +37,8 @@ struct guest_cfg {
 	char **env;	/* complete: what PID 1 or the command has, and exec starts from */
 	char *user, *cwd; /* COMMAND */
 	bool tty;	/* COMMAND: the console is its terminal; else it has the stdio ports */
-	int stop_signal; /* 0: power-off by systemd's SIGRTMIN+4 or SIGTERM, as fits the role */
+	/* For AGENT_STOP. SIGRTMIN+3, which makes systemd halt, is sent as SIGRTMIN+4: power off. */
+	int stop_signal;
 	char *hostname, *uuid;
 	char **sysctls; /* "net.ipv4.ip_forward=1" */
 	/* eth0, as the host gives it to a container; addrs NULL: left alone but up */

@@ -32,7 +32,7 @@ libruntime_a_SOURCES += \
 	runtime/stats.c \
 	runtime/stop.c \
 	runtime/store.c \
-	runtime/tar.h runtime/tar_pack.c runtime/tar_unpack.c \
+	runtime/tar.h runtime/tar_pack.c runtime/tar_path.c runtime/tar_unpack.c \
 	runtime/vps_exec.c
 
 # core: the monitor and what commands say to it, events, guest files, lxcfs
@@ -40,6 +40,7 @@ libruntime_a_SOURCES += \
 	runtime/console.c \
 	runtime/ctl.c runtime/ctl.h \
 	runtime/events.c runtime/events.h \
+	runtime/guestcfg.c runtime/guestcfg.h \
 	runtime/guestconf.c runtime/guestconf.h runtime/guestconf_impl.h \
 	runtime/guestconf_apply.c \
 	runtime/guestconf_net.c \
@@ -73,4 +74,5 @@ vps_monitor_LDFLAGS = $(AM_LDFLAGS) -static-pie
 endif
 
 include runtime/container/local.mk
+include runtime/microvm/local.mk
 include runtime/guest/local.mk

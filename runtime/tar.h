@@ -31,6 +31,11 @@ struct tar_unpack_opts {
  * tar stream, or broken. Number of entries left out. */
 int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_err *err);
 
+/* The two for cp, in the process whose root is the tree's: path as vps_copy_out and vps_copy_in
+ * (runtime/vps.h) have it, absolute. The second changes the umask. */
+int tar_pack_path(const char *path, int fd, struct vps_err *err);
+int tar_unpack_path(const char *path, long uid, long gid, int fd, struct vps_err *err);
+
 /* ---- shared by the two ---- */
 #define TAR_BLOCK 512
 struct tar_header { /* ustar, all fields text */

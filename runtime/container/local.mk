@@ -11,6 +11,7 @@ libruntime_a_SOURCES += \
 	runtime/container/mounts_plan.c \
 	runtime/container/outside.c \
 	runtime/container/payload.c \
+	runtime/container/payload_rights.c \
 	runtime/container/rootfs.c \
 	runtime/container/seccomp.c runtime/container/seccomp.h \
 	runtime/container/seccomp_cache.c \

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/sys.h"
+#include "runtime/guestcfg.h"
 #include "runtime/lxcfs.h"
 
 static int clone_tree(int fd, const char *path)
@@ -119,11 +120,6 @@ static int make_stage(struct vps_err *err)
 	return take_fd(stage);
 }
 
-/* redirect_dir: a directory of a layer can be renamed. xino: one st_dev and stable inode numbers though layers and
- * disk lie on different file systems. No index: it makes each start look through everything that was ever copied
- * up, and ties a disk to the very file system that its layers were unpacked on (ESTALE on another host). */
-#define OVL_OPTIONS "redirect_dir=on,metacopy=off,index=off,nfs_export=off,xino=on"
-
 static int mount_overlay(size_t n_layers, struct vps_err *err)
 {
 	auto_strbuf opts = STRBUF_INIT;
@@ -132,7 +128,7 @@ static int mount_overlay(size_t n_layers, struct vps_err *err)
 		sb_addf(&opts, "%s%zx", i < n_layers ? ":" : "", i - 1);
 	if (n_layers == 0)
 		sb_add(&opts, "empty.d");
-	sb_add(&opts, ",upperdir=disk/upper,workdir=disk/work," OVL_OPTIONS);
+	sb_add(&opts, ",upperdir=disk/upper,workdir=disk/work," ROOT_OVERLAY_OPTIONS);
 	if (sb_ok(&opts) < 0)
 		return vps_err_sys(err, -ENOMEM, "overlay");
 	if (mkdir("root", 0755) < 0)

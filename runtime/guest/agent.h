@@ -64,14 +64,14 @@ enum agent_type {
 	AGENT_PACK,	 /* records: path */
 	AGENT_UNPACK,	 /* records: path uid gid */
 	AGENT_STAT,	 /* DONE: records, agent_stat */
-	AGENT_STOP,	 /* an orderly power-off; DONE when it has begun */
+	AGENT_STOP,	 /* the stop signal of the definition; DONE when it is sent */
 	AGENT_REBOOT,
 	AGENT_KILL,	 /* u32: a signal to the main command, or to init */
 	AGENT_RESEED,	 /* up to 512 bytes for the kernel's random pool, counted as entropy */
 	AGENT_CLOCK,	 /* u64: nanoseconds since 1970 */
 	AGENT_GROW,	 /* the disk's file system to the disk's size */
 	AGENT_SYNC,
-	AGENT_FREEZE,	 /* the disk's file system, until THAW */
+	AGENT_FREEZE,	 /* the disk's file system; DONE; until THAW or the session's end */
 	AGENT_THAW,
 
 	/* from the guest */
@@ -106,12 +106,24 @@ int agent_in_wait(struct agent_in *in, int fd, int timeout_ms, struct agent_fram
 /* The pure part: how many more bytes the frame at hand wants; 0: it is whole and in ret. -EPROTO. */
 ssize_t agent_in_next(struct agent_in *in, struct agent_frame *ret);
 
-/* One frame to a blocking fd. No SIGPIPE on sockets. 0 or -errno. */
+/* Frames on their way out. */
+struct agent_out {
+	struct strbuf buf;
+	size_t sent;
+};
+void agent_out_done(struct agent_out *o);
+int agent_out_add(struct agent_out *o, enum agent_type type, unsigned stream, const void *data,
+		  size_t len);
+int agent_out_add_u32(struct agent_out *o, enum agent_type type, uint32_t v);
+/* The words are err's, or r's. */
+int agent_out_add_error(struct agent_out *o, int r, int status, const struct vps_err *err);
+static inline size_t agent_out_left(const struct agent_out *o) { return o->buf.len - o->sent; }
+/* Send what the socket takes now; wait: all of it. 0 or -errno. */
+int agent_out_flush(struct agent_out *o, int fd, bool wait);
+/* One frame, at once and waiting. No SIGPIPE. 0 or -errno. */
 int agent_send(int fd, enum agent_type type, unsigned stream, const void *data, size_t len);
 /* A payload of any length up to AGENT_REQUEST_MAX, in MORE frames and this one. */
 int agent_send_request(int fd, enum agent_type type, const void *data, size_t len);
-int agent_send_u32(int fd, enum agent_type type, uint32_t v);
-int agent_send_error(int fd, int r, int status, const struct vps_err *err);
 uint16_t agent_u16(const uint8_t *p);
 uint32_t agent_u32(const uint8_t *p);
 uint64_t agent_u64(const uint8_t *p);
@@ -127,10 +139,12 @@ struct rec {
 	char *value; /* NUL-terminated copy; the caller's to free */
 	size_t len;
 };
+static inline void rec_done(struct rec *r) { free(r->value); }
 /* 1: one record, and *text, *len moved behind it; 0: the end; -EPROTO, -ENOMEM. */
 int rec_next(const char **text, size_t *len, struct rec *ret);
 /* Its value as a string without NULs / as a number: -EPROTO. */
-int rec_str(struct rec *r, char **ret);
+int rec_str(struct rec *r, char **ret);	   /* instead of what is there */
+int rec_strv(struct rec *r, char ***ret); /* added */
 int rec_u64(const struct rec *r, uint64_t max, uint64_t *ret);
 
 /* ---- client.c: the host's side ------------------------------------------------------------ */

@@ -5,3 +5,5 @@ vps_init_CFLAGS = -std=gnu11 $(WARN_CFLAGS) -Os -ffreestanding -fno-stack-protec
 	-fno-asynchronous-unwind-tables -fno-builtin -fno-pic -U_FORTIFY_SOURCE
 vps_init_LDFLAGS = -static -no-pie -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack \
 	-Wl,-z,norelro
+
+libruntime_a_SOURCES += runtime/guest/agent.h runtime/guest/wire.c
