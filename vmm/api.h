@@ -16,9 +16,9 @@
  *     VMM_OP_GROW      arg[0] disk
  *     VMM_OP_SNAPSHOT  arg[0] 1: stay paused; a regular file beside the request
  *
- * All functions: 0 or an fd, or a negative code with words: -VPS_ESTATE nobody listens there, or the
- * machine is in no state for it; -VPS_ETIMEDOUT; -EPROTO another version. Each waits for at most
- * timeout_ms, -1 for ever. run_dir is the directory that has VMM_SOCKET.
+ * All functions: 0 or an fd, or a negative code with words: -VPS_ESTATE nobody listens there, or
+ * the machine is in no state for it; -VPS_ETIMEDOUT; -EPROTO another version. Each waits for at
+ * most timeout_ms, -1 for ever. run_dir is the directory that has VMM_SOCKET.
  */
 #ifndef VPS_VMM_API_H
 #define VPS_VMM_API_H
@@ -38,15 +38,17 @@
 /* Of the guest: its agent (runtime/guest/agent.h). */
 #define VMM_PORT_AGENT 1
 /*
- * Of the host: lines in both directions, at most VMM_LINE_MAX bytes with the newline, for as long
- * as the guest keeps the connection (VMM_NOTIFY_CONNS of them). A longer one ends it.
+ * Of the host: lines of at most VMM_LINE_MAX bytes with the newline; a longer one ends the
+ * connection. Only guest ports below 1024 may connect, which the guest's kernel gives to its root
+ * alone, and VMM_NOTIFY_CONNS at a time.
  *
- *     guest: EXIT=<0..255>   vps-vmm's exit status when the guest powers off
- *     guest: REBOOT=1        the next reset is wanted, whatever the console said
- *     guest: KEY=VALUE       any other: one datagram to the socket of notify=, as sd_notify(3)
- *     host:  STOP=<signal>   stop, as if PID 1 had got this signal (a Linux number; SIGRTMIN is 34)
+ *     EXIT=<0..255>   vps-vmm's exit status when the guest powers off
+ *     REBOOT=1        the next reset is wanted, whatever the console said
+ *     ERROR=<words>   the guest could not be brought up: its end will be a failure with this reason
+ *     KEY=VALUE       any other: one datagram to the socket of notify=, as sd_notify(3)
  *
- * A stop signal for vps-vmm becomes STOP= on every such connection; with none, the power button.
+ * Every signal that can be caught makes vps-vmm ask the agent for an orderly power-off, and press
+ * the power button when the agent does not agree to that.
  */
 #define VMM_PORT_NOTIFY	 1
 #define VMM_LINE_MAX	 4096
@@ -105,7 +107,8 @@ int vmm_api_resume(int run_dir, int timeout_ms, struct vps_err *err);
 /* How much the balloon should take from the guest, in bytes. The guest follows as it can:
  * vmm_stats.balloon_actual. */
 int vmm_api_balloon(int run_dir, uint64_t bytes, int timeout_ms, struct vps_err *err);
-/* Asks the guest and waits a moment for its numbers; old or unknown ones when it does not answer. */
+/* Asks the guest and waits a moment for its numbers; old or unknown ones when it does not answer.
+ */
 int vmm_api_stats(int run_dir, struct vmm_stats *ret, int timeout_ms, struct vps_err *err);
 /* Press the power button. */
 int vmm_api_power(int run_dir, int timeout_ms, struct vps_err *err);

@@ -4,6 +4,7 @@
 #include <linux/virtio_ids.h>
 
 #include "base/mem.h"
+#include "base/sys.h"
 
 #define BIT(n)	     (1ull << (n))
 #define PAGE	     (1u << VIRTIO_BALLOON_PFN_SHIFT)
@@ -63,6 +64,7 @@ static int stats(struct vdev *v, struct vq *q, const struct vq_chain *c)
 	for (size_t i = 0; i < n; i++)
 		if (st[i].tag < VIRTIO_BALLOON_S_NR)
 			b->stats.v[st[i].tag] = st[i].val;
+	b->told = sys_now_mono();
 	/* One buffer goes to and fro: it stays with us until we ask. A second is an odd driver's.
 	 */
 	if (b->has_stats_buf)
@@ -100,6 +102,7 @@ static void stop(struct vdev *v)
 
 	b->has_stats_buf = false;
 	b->config.actual = 0;
+	b->told = 0;
 	memset(&b->stats, 0xff, sizeof(b->stats));
 }
 
@@ -141,6 +144,16 @@ void balloon_set(struct balloon *b, uint64_t bytes)
 	pthread_mutex_unlock(&b->dev.lock);
 }
 
+uint64_t balloon_target(struct balloon *b)
+{
+	pthread_mutex_lock(&b->dev.lock);
+
+	uint64_t n = (uint64_t)b->config.num_pages * PAGE;
+
+	pthread_mutex_unlock(&b->dev.lock);
+	return n;
+}
+
 uint64_t balloon_actual(struct balloon *b)
 {
 	pthread_mutex_lock(&b->dev.lock);
@@ -151,9 +164,12 @@ uint64_t balloon_actual(struct balloon *b)
 	return n;
 }
 
-void balloon_get_stats(struct balloon *b, struct balloon_stats *ret)
+uint64_t balloon_get_stats(struct balloon *b, struct balloon_stats *ret)
 {
 	pthread_mutex_lock(&b->dev.lock);
+
+	uint64_t told = b->told;
+
 	*ret = b->stats;
 	if (b->dev.live && b->has_stats_buf) {
 		b->has_stats_buf = false;
@@ -161,4 +177,5 @@ void balloon_get_stats(struct balloon *b, struct balloon_stats *ret)
 		vdev_signal(&b->dev, &b->dev.vq[STATS]);
 	}
 	pthread_mutex_unlock(&b->dev.lock);
+	return told;
 }

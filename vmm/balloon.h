@@ -17,6 +17,7 @@ struct balloon {
 	struct virtio_balloon_config config;
 	struct vq_chain chain;
 	struct balloon_stats stats;
+	uint64_t told;	    /* when, sys_now_mono; 0: never */
 	bool has_stats_buf; /* the guest waits for us to ask again */
 	uint16_t stats_head;
 	uint64_t inflated; /* bytes given back by inflating, over all times */
@@ -27,9 +28,10 @@ int balloon_init(struct balloon *b, const struct gmem *mem);
 void balloon_done(struct balloon *b);
 /* From any thread: how many bytes the balloon should take from the guest. */
 void balloon_set(struct balloon *b, uint64_t bytes);
+uint64_t balloon_target(struct balloon *b);
 /* What the guest says it has taken so far. */
 uint64_t balloon_actual(struct balloon *b);
-/* The statistics told last, and ask for new ones. */
-void balloon_get_stats(struct balloon *b, struct balloon_stats *ret);
+/* The statistics told last and when (sys_now_mono, 0: never), and ask for new ones. */
+uint64_t balloon_get_stats(struct balloon *b, struct balloon_stats *ret);
 
 #endif

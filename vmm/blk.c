@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "base/sys.h"
+#include "vmm/filter.h"
 
 #define SECTOR	    512
 #define MAX_DISCARD (1u << 22) /* sectors in one range: 2 GiB */
@@ -128,22 +129,38 @@ static int clear(struct blk *b, bool zeroes)
 	return 0;
 }
 
+static void count(uint64_t *n, uint64_t more)
+{
+	__atomic_fetch_add(n, more, __ATOMIC_RELAXED);
+}
+
+static int64_t count_io(struct blk *b, int r, bool write)
+{
+	const struct vq_chain *c = &b->chain;
+
+	if (r < 0)
+		return r;
+	count(write ? &b->counts.writes : &b->counts.reads, 1);
+	count(write ? &b->counts.written_bytes : &b->counts.read_bytes,
+	      write ? c->out_len - sizeof(struct virtio_blk_outhdr) : c->in_len - 1);
+	return write ? 0 : (int64_t)c->in_len - 1;
+}
+
 /* Bytes written before the status, or -errno. */
 static int64_t request(struct blk *b)
 {
 	struct vq_chain *c = &b->chain;
 	struct virtio_blk_outhdr h;
-	int r;
 
 	if (iov_read(c->iov, c->n_out, 0, &h, sizeof(h)) != sizeof(h))
 		return -EINVAL;
 	switch (h.type) {
 	case VIRTIO_BLK_T_IN:
-		r = read_write(b, h.sector, false);
-		return r < 0 ? r : (int64_t)c->in_len - 1;
+		return count_io(b, read_write(b, h.sector, false), false);
 	case VIRTIO_BLK_T_OUT:
-		return b->read_only ? -EROFS : read_write(b, h.sector, true);
+		return b->read_only ? -EROFS : count_io(b, read_write(b, h.sector, true), true);
 	case VIRTIO_BLK_T_FLUSH:
+		count(&b->counts.flushes, 1);
 		return fdatasync(b->fd) < 0 ? -errno : 0;
 	case VIRTIO_BLK_T_GET_ID:
 		if (c->in_len - 1 < sizeof(b->serial))
@@ -171,6 +188,10 @@ static int one(struct blk *b)
 	rate_take(&b->ops, 1);
 
 	int64_t n = request(b);
+
+	if (n < 0)
+		count(&b->counts.errors, 1);
+
 	uint8_t status = n >= 0		    ? VIRTIO_BLK_S_OK
 			 : n == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
 					    : VIRTIO_BLK_S_IOERR;
@@ -197,7 +218,7 @@ static void arm(struct blk *b)
 /* Whether the rates allow a request now; else the timer is set. */
 static bool may_begin(struct blk *b)
 {
-	if (!b->bytes.per_sec && !b->ops.per_sec)
+	if (!rate_limits(&b->bytes) && !rate_limits(&b->ops))
 		return true;
 
 	uint64_t now = sys_now_mono();
@@ -214,6 +235,8 @@ static void process(struct vdev *v)
 	struct blk *b = container_of(v, struct blk, dev);
 	struct vq *q = &v->vq[0];
 
+	if (b->held)
+		return;
 	vq_quiet(q);
 	for (int i = 0; i < VDEV_AT_ONCE; i++) {
 		if (!may_begin(b))
@@ -275,6 +298,7 @@ int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, st
 	*b = (struct blk){
 		.fd = o->fd,
 		.read_only = o->read_only,
+		.filtered = o->filtered,
 		.bytes = {.per_sec = o->bytes_per_sec},
 		.ops = {.per_sec = o->ops_per_sec},
 		.config =
@@ -300,11 +324,58 @@ int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, st
 	return 0;
 }
 
+void blk_set_rate(struct blk *b, uint64_t bytes_per_sec, uint64_t ops_per_sec)
+{
+	rate_set(&b->bytes, bytes_per_sec);
+	rate_set(&b->ops, ops_per_sec);
+	/* One that waits looks at them again. */
+	vdev_kick(&b->dev);
+}
+
+void blk_counts_of(struct blk *b, struct blk_counts *ret)
+{
+	ret->read_bytes = __atomic_load_n(&b->counts.read_bytes, __ATOMIC_RELAXED);
+	ret->reads = __atomic_load_n(&b->counts.reads, __ATOMIC_RELAXED);
+	ret->written_bytes = __atomic_load_n(&b->counts.written_bytes, __ATOMIC_RELAXED);
+	ret->writes = __atomic_load_n(&b->counts.writes, __ATOMIC_RELAXED);
+	ret->flushes = __atomic_load_n(&b->counts.flushes, __ATOMIC_RELAXED);
+	ret->errors = __atomic_load_n(&b->counts.errors, __ATOMIC_RELAXED);
+}
+
+void blk_hold(struct blk *b, bool hold)
+{
+	pthread_mutex_lock(&b->dev.lock);
+	b->held = hold;
+	pthread_mutex_unlock(&b->dev.lock);
+	if (!hold)
+		vdev_kick(&b->dev);
+}
+
+int blk_grow(struct blk *b, struct vps_err *err)
+{
+	uint64_t sectors;
+	int r = capacity(b->fd, &sectors);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "size of a disk");
+	pthread_mutex_lock(&b->dev.lock);
+	if (sectors < b->config.capacity) {
+		r = vps_err_set(err, EINVAL, "a disk cannot shrink");
+	} else if (sectors > b->config.capacity) {
+		b->config.capacity = sectors;
+		vdev_config_changed(&b->dev);
+	}
+	pthread_mutex_unlock(&b->dev.lock);
+	return r;
+}
+
 static void *run(void *arg)
 {
 	struct blk *b = arg;
 
-	loop_run(&b->loop);
+	/* Without it this disk never answers: not to be overlooked. */
+	if (!b->filtered || filter_install(FILTER_DISK) == 0)
+		loop_run(&b->loop);
 	return NULL;
 }
 

@@ -17,7 +17,7 @@ int kvm_ioctl(int fd, unsigned long request, unsigned long arg)
 	return r < 0 ? -errno : r;
 }
 
-int kvm_open(struct vps_err *err)
+int kvm_open(int given, struct vps_err *err)
 {
 	static const struct {
 		int cap;
@@ -32,7 +32,8 @@ int kvm_open(struct vps_err *err)
 		{KVM_CAP_IMMEDIATE_EXIT, "immediate exits"},
 		{KVM_CAP_MP_STATE, "CPU states"},
 	};
-	autoclose int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	autoclose int fd =
+		given < 0 ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : fcntl(given, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
 		return vps_err_set(err, VPS_EUNSUPPORTED,

@@ -17,8 +17,9 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entry[KVM_MAX_CPUID];
 };
 
-/* Open /dev/kvm and check that it has all we use. The fd, or -VPS_EUNSUPPORTED in words. */
-int kvm_open(struct vps_err *err);
+/* /dev/kvm (given: a duplicate of that fd; -1: by its path), checked for all that we use. The fd,
+ * or -VPS_EUNSUPPORTED in words. */
+int kvm_open(int given, struct vps_err *err);
 /* Whether the CPU has hardware virtualisation. A KVM without (a paravirtual one, in a guest) runs
  * small programs, but no stock kernel: that would hang in its first instructions. */
 bool kvm_in_hardware(void);

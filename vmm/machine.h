@@ -4,21 +4,34 @@
 #ifndef VPS_VMM_MACHINE_H
 #define VPS_VMM_MACHINE_H
 
+#include "vmm/api.h"
 #include "vmm/balloon.h"
 #include "vmm/blk.h"
+#include "vmm/ctl.h"
 #include "vmm/net.h"
+#include "vmm/ports.h"
 #include "vmm/rng.h"
+#include "vmm/stopper.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
 
-#define MACHINE_DISKS	8
-#define MACHINE_NETS	2
+#define MACHINE_DISKS	VMM_MAX_DISKS
+#define MACHINE_NETS	VMM_MAX_NETS
 #define MACHINE_INITRDS 4
 
-/* All fds stay the caller's. */
+struct machine_port {
+	uint32_t port;
+	int fd;
+	bool in, out;
+};
+
+/* All fds stay the caller's, those of kernel, initrds and ports for no longer than machine_new. */
 struct machine_opts {
+	int kvm;	 /* /dev/kvm, or -1: by its path */
 	uint64_t memory; /* bytes */
 	unsigned cpus;
+	int restore; /* a snapshot, instead of kernel, initrds, cmdline; or -1 */
+	bool verify; /* read all of its memory first */
 	int kernel;
 	int initrds[MACHINE_INITRDS];
 	size_t n_initrds;
@@ -28,14 +41,18 @@ struct machine_opts {
 	size_t n_disks;
 	struct net_opts nets[MACHINE_NETS];
 	size_t n_nets;
-	int vsock; /* of vsock_init, or -1: no such device */
 	uint64_t cid;
-	bool any_kvm; /* also one that cannot run a stock kernel */
+	int ctl;    /* of ctl_init, or -1 */
+	int notify; /* of ports_init, or -1 */
+	struct machine_port ports[PORTS_MAX];
+	size_t n_ports;
+	bool filtered; /* threads get their filters */
+	bool any_kvm;  /* also one that cannot run a stock kernel */
 };
 #define MACHINE_OPTS_INIT                                                                          \
 	{                                                                                          \
-		.cpus = 1, .kernel = -1, .console_in = -1, .console_out = -1, .vsock = -1,         \
-		.cid = 3                                                                           \
+		.kvm = -1, .cpus = 1, .restore = -1, .kernel = -1, .console_in = -1,               \
+		.console_out = -1, .cid = 3, .ctl = -1, .notify = -1                               \
 	}
 
 struct machine {
@@ -51,13 +68,23 @@ struct machine {
 	struct vsock vsock;
 	struct balloon balloon;
 	struct rng rng;
+	struct vsock_host host;
+	struct ports ports;
+	struct ctl ctl;
+	struct stopper stopper;
+	bool paused;
 };
 
 /* Prepare it all, up to the CPUs' threads, which wait for machine_run. -VPS_EUNSUPPORTED when this
  * host cannot run it; what else can go wrong is loader_load's and the system's. */
 int machine_new(const struct machine_opts *o, struct machine **ret, struct vps_err *err);
-/* Let it run, and serve it until it ends. */
-enum vm_end machine_run(struct machine *m, char *why, size_t size);
+/* Let it run, and serve it until it ends. VM_FAILED also when the guest said that it failed, or its
+ * kernel panicked; *ret_code is what the guest wants to be its exit status after VM_POWEROFF. */
+enum vm_end machine_run(struct machine *m, int *ret_code, char *why, size_t size);
+/* In the loop's thread. Paused: no CPU runs, no disk is used. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+void machine_stats(struct machine *m, struct vmm_stats *ret);
 struct machine *machine_free(struct machine *m);
 static inline void machine_freep(struct machine **m)
 {

@@ -2,39 +2,51 @@
 /*
  * vps-vmm: one virtual machine of the fds and numbers it is given, in this process.
  *
- *     vps-vmm memory=SIZE [cpus=N] {kernel=FD [initrd=FD]... cmdline=TEXT | restore=FD}
+ *     vps-vmm memory=SIZE [cpus=N] {kernel=FD [initrd=FD]... cmdline=TEXT | restore=FD[,verify]}
  *             [kvm=FD] [cid=N] [gate=FD] [ctl=FD] [console=IN,OUT] [notify=FD]
  *             [port=PORT,FD[,in|,out]]... [net=FD,MAC[,mtu=N]]...
  *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]...
  *
  *     kvm      /dev/kvm, for where there is no such path
- *     restore  a file of vmm_api_snapshot; memory, cpus, disks and nets are to be as they were
- *     gate     once all is prepared and before the guest's first instruction: one byte lets it run,
- *              the end of the file ends us without a word
- *     ctl      a listening SOCK_SEQPACKET socket: vmm/api.h
- *     console  different fds; both become nonblocking
- *     notify   a connected datagram socket: what the guest tells host port 1 (vmm/api.h)
- *     port     the guest's first connection to this host port gets FD: both ways, or in: FD is only
- *              read (its bytes go to the guest), or out: only written
- *     disk     in this order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
+ *     restore  a file of vmm_api_snapshot, which may not change for as long as we run; memory,
+ * cpus, disks and nets are to be as they were; verify: read and check all of it first gate     once
+ * all is prepared and before the guest's first instruction: one byte lets it run, the end of the
+ * file ends us without a word ctl      a listening SOCK_SEQPACKET socket: vmm/api.h console
+ * different fds; both become nonblocking notify   a connected datagram socket: what the guest tells
+ * host port 1 (vmm/api.h) port     the guest's first connection to this host port gets FD: both
+ * ways, or in: FD is only read (its bytes go to the guest), or out: only written disk     in this
+ * order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
  *
  * Exit status and signals: vmm/api.h. Every signal that can be caught asks the guest to stop.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/reboot.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 
 #include "base/str.h"
+#include "vmm/filter.h"
 #include "vmm/machine.h"
 
-#define EXIT_RESET 10
+#if defined(__SANITIZE_ADDRESS__)
+#define FILTERED false /* a sanitizer asks the kernel for more */
+#else
+#define FILTERED true
+#endif
+#define MAX_FDS 1024
 
 struct main {
+	struct machine_opts o;
 	struct machine *machine;
 	struct loop_source signals;
-	bool pressed;
+	int gate;
 };
 
 static int number(const char *s, uint64_t max, uint64_t *ret, struct vps_err *err)
@@ -101,6 +113,7 @@ static int parse_mac(const char *s, uint8_t *ret)
 static int net(struct machine_opts *o, char *const *v, struct vps_err *err)
 {
 	struct net_opts n = {.tap = -1};
+	uint64_t mtu = 0;
 	int r = fd_of(v[0], &n.tap, err);
 
 	if (r < 0)
@@ -109,6 +122,9 @@ static int net(struct machine_opts *o, char *const *v, struct vps_err *err)
 		return vps_err_set(err, VPS_EUSAGE, "more than %u network cards", MACHINE_NETS);
 	if (!v[1] || parse_mac(v[1], n.mac) < 0)
 		return vps_err_set(err, VPS_EUSAGE, "a network card wants FD,MAC");
+	if (v[2] && (!str_starts(v[2], "mtu=") || parse_u64(v[2] + 4, 65535, &mtu) < 0))
+		return vps_err_set(err, VPS_EUSAGE, "network card: '%s'", v[2]);
+	n.mtu = (uint16_t)mtu;
 	o->nets[o->n_nets++] = n;
 	return 0;
 }
@@ -136,45 +152,100 @@ static int console(struct machine_opts *o, char *const *v, struct vps_err *err)
 	return r < 0 ? r : nonblocking(o->console_out, err);
 }
 
-static int option(struct machine_opts *o, const char *key, char *const *v, struct vps_err *err)
+static int port(struct machine_opts *o, char *const *v, struct vps_err *err)
 {
+	struct machine_port p = {.in = true, .out = true};
 	uint64_t n;
-	int r = 0;
+	int r = number(v[0], UINT32_MAX - 1, &n, err);
 
-	if (str_eq(key, "memory")) {
-		if (parse_size(v[0], &o->memory) < 0)
-			r = vps_err_set(err, VPS_EUSAGE, "memory: '%s'", v[0]);
-	} else if (str_eq(key, "cpus")) {
-		r = number(v[0], MAX_CPUS, &n, err);
-		if (r == 0)
-			o->cpus = (unsigned)n;
-	} else if (str_eq(key, "kernel")) {
-		r = fd_of(v[0], &o->kernel, err);
-	} else if (str_eq(key, "initrd")) {
-		if (o->n_initrds == MACHINE_INITRDS)
-			return vps_err_set(err, VPS_EUSAGE, "more than %u initial RAM disks",
-					   MACHINE_INITRDS);
-		r = fd_of(v[0], &o->initrds[o->n_initrds], err);
-		if (r == 0)
-			o->n_initrds++;
-	} else if (str_eq(key, "console")) {
-		r = console(o, v, err);
-	} else if (str_eq(key, "disk")) {
-		r = disk(o, v, err);
-	} else if (str_eq(key, "net")) {
-		r = net(o, v, err);
-	} else if (str_eq(key, "vsock")) {
-		r = fd_of(v[0], &o->vsock, err);
-		if (r == 0 && v[1])
-			r = number(v[1], UINT32_MAX - 1, &o->cid, err);
-	} else {
-		r = vps_err_set(err, VPS_EUSAGE, "no such option: '%s'", key);
+	if (r < 0)
+		return r;
+	if (o->n_ports == PORTS_MAX || !v[1])
+		return vps_err_set(err, VPS_EUSAGE, "port=PORT,FD, at most %d times", PORTS_MAX);
+	p.port = (uint32_t)n;
+	if (v[2]) {
+		p.in = str_eq(v[2], "in");
+		p.out = str_eq(v[2], "out");
+		if (!p.in && !p.out)
+			return vps_err_set(err, VPS_EUSAGE, "port: '%s'", v[2]);
 	}
+	r = fd_of(v[1], &p.fd, err);
+	if (r == 0)
+		o->ports[o->n_ports++] = p;
 	return r;
 }
 
-static int options(struct machine_opts *o, char **argv, struct vps_err *err)
+static int initrd(struct machine_opts *o, char *const *v, struct vps_err *err)
 {
+	if (o->n_initrds == MACHINE_INITRDS)
+		return vps_err_set(err, VPS_EUSAGE, "more than %u initial RAM disks",
+				   MACHINE_INITRDS);
+
+	int r = fd_of(v[0], &o->initrds[o->n_initrds], err);
+
+	if (r == 0)
+		o->n_initrds++;
+	return r;
+}
+
+static int restore(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	o->verify = v[1] && str_eq(v[1], "verify");
+	return fd_of(v[0], &o->restore, err);
+}
+
+static int memory(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	return parse_size(v[0], &o->memory) < 0 ? vps_err_set(err, VPS_EUSAGE, "memory: '%s'", v[0])
+						: 0;
+}
+
+static int cpus(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	uint64_t n = 0;
+	int r = number(v[0], MAX_CPUS, &n, err);
+
+	o->cpus = (unsigned)n;
+	return r;
+}
+
+static int cid(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	return number(v[0], UINT32_MAX - 1, &o->cid, err);
+}
+
+static int option(struct main *x, const char *key, char *const *v, struct vps_err *err)
+{
+	struct machine_opts *o = &x->o;
+	const struct {
+		const char *key;
+		int *fd;
+	} fds[] = {
+		{"kernel", &o->kernel}, {"kvm", &o->kvm},	{"ctl", &o->ctl},
+		{"gate", &x->gate},	{"notify", &o->notify},
+	};
+	static const struct {
+		const char *key;
+		int (*fn)(struct machine_opts *o, char *const *v, struct vps_err *err);
+	} others[] = {
+		{"memory", memory}, {"cpus", cpus},	  {"cid", cid},
+		{"initrd", initrd}, {"console", console}, {"disk", disk},
+		{"net", net},	    {"port", port},	  {"restore", restore},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		if (str_eq(key, fds[i].key))
+			return fd_of(v[0], fds[i].fd, err);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (str_eq(key, others[i].key))
+			return others[i].fn(o, v, err);
+	return vps_err_set(err, VPS_EUSAGE, "no such option: '%s'", key);
+}
+
+static int options(struct main *x, char **argv, struct vps_err *err)
+{
+	struct machine_opts *o = &x->o;
+
 	for (; *argv; argv++) {
 		auto_strv v = NULL;
 		char *eq = strchr(*argv, '=');
@@ -189,13 +260,42 @@ static int options(struct machine_opts *o, char **argv, struct vps_err *err)
 		}
 		r = strv_split(eq + 1, ",", &v);
 		if (r == 0)
-			r = option(o, *argv, v, err);
+			r = option(x, *argv, v, err);
 		if (r < 0)
 			return r;
 	}
-	if (o->kernel < 0 || !o->memory || !o->cmdline)
-		return vps_err_set(err, VPS_EUSAGE, "kernel, memory and cmdline are needed");
+	if (!o->memory || (o->restore < 0 && (o->kernel < 0 || !o->cmdline)))
+		return vps_err_set(err, VPS_EUSAGE,
+				   "memory is needed, and kernel and cmdline or restore");
 	return 0;
+}
+
+/* Only the machine keeps what it needs of these. */
+static void close_used(struct machine_opts *o)
+{
+	close_fd(&o->kernel);
+	close_fd(&o->restore);
+	close_fd(&o->kvm);
+	for (size_t i = 0; i < o->n_initrds; i++)
+		close_fd(&o->initrds[i]);
+	/* One fd may be behind several ports. */
+	for (size_t i = 0; i < o->n_ports; i++)
+		close(o->ports[i].fd);
+	o->n_initrds = o->n_ports = 0;
+}
+
+/* False: the other side has given up. */
+static bool gate_opens(struct main *x)
+{
+	ssize_t n = 1;
+	char c;
+
+	if (x->gate >= 0)
+		do
+			n = read(x->gate, &c, 1);
+		while (n < 0 && errno == EINTR);
+	close_fd(&x->gate);
+	return n == 1;
 }
 
 static void on_signal(struct loop_source *s, uint32_t events)
@@ -203,53 +303,107 @@ static void on_signal(struct loop_source *s, uint32_t events)
 	struct main *x = container_of(s, struct main, signals);
 	struct signalfd_siginfo i;
 
-	if (read(s->fd, &i, sizeof(i)) != sizeof(i))
-		return;
-	if (x->pressed)
-		vm_ended(&x->machine->vm, VM_STOPPED, "stopped");
-	else
-		vm_press_power(&x->machine->vm);
-	x->pressed = true;
+	if (read(s->fd, &i, sizeof(i)) == sizeof(i))
+		stopper_ask(&x->machine->stopper);
 }
 
-static int run(struct main *x, char *why, size_t size, struct vps_err *err)
+/* Whatever an operator or an image calls its stop signal. Not those of our own faults, timers and
+ * writes, nor that a terminal changed. */
+static void stop_signals(sigset_t *ret)
 {
-	sigset_t term;
+	static const int plain[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
+				    SIGUSR1, SIGUSR2, SIGPWR,  SIGWINCH};
 
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
+	sigemptyset(ret);
+	for (size_t i = 0; i < ARRAY_LEN(plain); i++)
+		sigaddset(ret, plain[i]);
+	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+		if (sig != VCPU_SIGNAL)
+			sigaddset(ret, sig);
+}
 
-	autoclose int fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+static int listen_for_signals(struct main *x, struct vps_err *err)
+{
+	sigset_t stop;
+
+	stop_signals(&stop);
+
+	int fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
 
 	x->signals = (struct loop_source){.fd = fd, .fn = on_signal};
 
 	int r = fd < 0 ? -errno : loop_watch(&x->machine->loop, &x->signals, EPOLLIN);
 
-	if (r < 0)
-		return vps_err_sys(err, r, "listen for signals");
-	return (int)machine_run(x->machine, why, size);
+	return r < 0 ? vps_err_sys(err, r, "listen for signals") : 0;
 }
 
-int main(int argc, char **argv)
+/* What holds from the first instruction on, whoever started us. */
+static int walls(struct vps_err *err)
 {
-	struct machine_opts o = MACHINE_OPTS_INIT;
-	struct vps_err err = {0};
-	struct main x = {0};
-	char why[128] = "";
+	struct rlimit no_core = {0, 0}, files = {MAX_FDS, MAX_FDS};
 	sigset_t all;
 
 	/* Every thread is born deaf, disks' included; CPUs listen to theirs only. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	/* One arena: threads of ours allocate nothing. */
+	mallopt(M_ARENA_MAX, 1);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return vps_err_sys(err, -errno, "prctl");
+	/* The guest's memory does not belong into a core file; a lower limit of files may hold. */
+	setrlimit(RLIMIT_CORE, &no_core);
+	setrlimit(RLIMIT_NOFILE, &files);
+	return 0;
+}
 
-	int r = options(&o, argv + 1, &err);
+/* PID 1 of a namespace with the right to reboot it dies by SIGHUP: reboot(2), pid_namespaces(7). */
+static bool may_reboot(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {0};
 
+	return getpid() == 1 && syscall(SYS_capget, &h, d) == 0 &&
+	       d[0].effective & 1u << CAP_SYS_BOOT;
+}
+
+static int reset(bool reboots)
+{
+	if (reboots)
+		syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+			LINUX_REBOOT_CMD_RESTART, NULL);
+	return VMM_EXIT_RESET;
+}
+
+int main(int argc, char **argv)
+{
+	struct main x = {.o = MACHINE_OPTS_INIT, .gate = -1};
+	struct vps_err err = {0};
+	bool reboots = may_reboot();
+	char why[160] = "";
+	int code = 0, r = walls(&err);
+
+	x.o.filtered = FILTERED;
 	if (r == 0)
-		r = machine_new(&o, &x.machine, &err);
+		r = options(&x, argv + 1, &err);
 	if (r == 0)
-		r = run(&x, why, sizeof(why), &err);
-	if (r != VM_POWEROFF)
+		r = machine_new(&x.o, &x.machine, &err);
+	close_used(&x.o);
+	if (r == 0)
+		r = listen_for_signals(&x, &err);
+	if (r == 0 && !gate_opens(&x))
+		_exit(0);
+	if (r == 0 && FILTERED) {
+		r = filter_install(FILTER_MAIN);
+		if (r < 0)
+			vps_err_sys(&err, r, "filter system calls");
+	}
+	if (r == 0)
+		r = (int)machine_run(x.machine, &code, why, sizeof(why));
+	if (r != VM_POWEROFF && r != VM_RESET)
 		fprintf(stderr, "vps-vmm: %s\n", r < 0 ? err.msg : why);
-	machine_free(x.machine);
-	return r == VM_POWEROFF ? 0 : r == VM_RESET ? EXIT_RESET : 1;
+	/* All that is ours ends with us; what it costs to take it down piece by piece is not spent.
+	 */
+	if (r == VM_RESET)
+		_exit(reset(reboots));
+	_exit(r == VM_POWEROFF ? code : VMM_EXIT_FAILED);
 }

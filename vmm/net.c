@@ -78,8 +78,11 @@ static void receive(struct net *n)
 		}
 		if (r == 0)
 			break;
-		if (r > 0)
+		if (r > 0) {
+			n->in_packets++;
+			n->in_bytes += n->have - HDR;
 			n->have = 0;
+		}
 	}
 	vdev_signal(&n->dev, q);
 	if (r == -EAGAIN)
@@ -95,8 +98,12 @@ static int transmit(struct vdev *v, struct vq *q, const struct vq_chain *c)
 	/* The kernel copies header and packet once and checks them itself. A tap that is full
 	 * drops, as every wire does. */
 	if (c->n_in || c->out_len <= HDR || c->out_len > NET_PACKET_MAX ||
-	    writev(n->tap.fd, c->iov, c->n_out) < 0)
+	    writev(n->tap.fd, c->iov, c->n_out) < 0) {
 		n->dropped++;
+	} else {
+		n->out_packets++;
+		n->out_bytes += c->out_len - HDR;
+	}
 	vq_push(q, c->head, 0);
 	return 0;
 }

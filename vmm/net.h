@@ -23,8 +23,9 @@ struct net {
 	struct loop *loop;
 	struct loop_source tap;
 	bool tap_offloads; /* false: a tap without TUNSETOFFLOAD (a socket, in tests) */
-	uint64_t dropped;  /* packets of the guest that the tap did not take */
-	uint32_t have;	   /* bytes in packet, waiting for the guest's buffers */
+	/* in: what the guest received; dropped: of the guest, and the tap did not take it */
+	uint64_t in_bytes, in_packets, out_bytes, out_packets, dropped;
+	uint32_t have; /* bytes in packet, waiting for the guest's buffers */
 	struct vq_chain chain;
 	uint8_t packet[NET_PACKET_MAX];
 };

@@ -64,8 +64,26 @@ static void update_line(struct serial *s)
 	s->s.line = high;
 }
 
+/* A kernel that panics says so on its console before it resets the machine. */
+static void watch_line(struct serial *s, uint8_t c)
+{
+	if (c != '\n') {
+		if (s->line_len < SERIAL_LINE - 1 && c != '\r')
+			s->line[s->line_len++] = c >= 0x20 && c < 0x7f ? (char)c : '?';
+		return;
+	}
+	s->line[s->line_len] = 0;
+	s->line_len = 0;
+
+	const char *p = strstr(s->line, "Kernel panic - not syncing");
+
+	if (p && !s->panic[0])
+		strcpy(s->panic, p);
+}
+
 static void put(struct serial *s, uint8_t c)
 {
+	watch_line(s, c);
 	if (s->out_len == SERIAL_OUT) {
 		s->out_head = (s->out_head + 1) % SERIAL_OUT;
 		s->out_len--;

@@ -13,6 +13,7 @@
 #define SERIAL_IRQ  4
 #define SERIAL_FIFO 16
 #define SERIAL_OUT  (64u << 10)
+#define SERIAL_LINE 120
 
 /* What a snapshot keeps. */
 struct serial_state {
@@ -35,6 +36,9 @@ struct serial {
 	bool in_end; /* no more input */
 	uint32_t out_head, out_len;
 	uint64_t lost; /* bytes nobody read */
+	uint32_t line_len;
+	char line[SERIAL_LINE];	 /* as it is being written */
+	char panic[SERIAL_LINE]; /* a kernel's last words, printable, or "" */
 	uint8_t buf[SERIAL_OUT];
 };
 

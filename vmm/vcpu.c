@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "base/mem.h"
+#include "vmm/filter.h"
 #include "vmm/kvm.h"
 
 #define MSR_MISC_ENABLE	  0x1a0
@@ -213,6 +214,11 @@ void *vcpu_run(void *arg)
 	sigfillset(&all);
 	sigdelset(&all, VCPU_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
+
+	int f = c->vm->filtered ? filter_install(FILTER_VCPU) : 0;
+
+	if (f < 0)
+		vm_ended(c->vm, VM_FAILED, "filter of CPU %u: %s", c->id, vps_code_str(f));
 	if (!may_run(c))
 		return NULL;
 	for (;;) {

@@ -63,6 +63,24 @@ void vdev_done(struct vdev *v)
 	v->ops = NULL;
 }
 
+int vdev_restore(struct vdev *v, const struct vdev_state *s, const struct vq_state *vq)
+{
+	if (s->acked & ~v->offered)
+		return -EPROTO;
+	v->s = *s;
+	for (unsigned i = 0; i < v->ops->n_queues; i++) {
+		if (vq[i].size > v->vq[i].max)
+			return -EPROTO;
+		v->vq[i].s = vq[i];
+		if (vq[i].ready && vq_start(&v->vq[i], v->mem) < 0)
+			return -EPROTO;
+	}
+	/* An interrupt that was on its way; one too many is harmless. */
+	if (v->s.isr)
+		eventfd_write(v->irq_fd, 1);
+	return 0;
+}
+
 static bool driver_ready(const struct vdev *v)
 {
 	return (v->s.status & (S_DRIVER_OK | S_NEEDS_RESET)) == S_DRIVER_OK;

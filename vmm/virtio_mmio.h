@@ -58,6 +58,8 @@ struct vdev {
 int vdev_init(struct vdev *v, const struct vdev_ops *ops, const struct gmem *mem, uint64_t offered,
 	      void *config, uint32_t config_len);
 void vdev_done(struct vdev *v);
+/* Take over what a snapshot kept, before vdev_attach. -EPROTO: no such state can be. */
+int vdev_restore(struct vdev *v, const struct vdev_state *s, const struct vq_state *vq);
 
 /* A vCPU's access at offset off of the device's window. Any width and alignment is answered. */
 void vdev_read(struct vdev *v, uint64_t off, void *buf, uint32_t len);

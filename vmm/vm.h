@@ -46,6 +46,7 @@ struct vm {
 	struct vcpu cpus[MAX_CPUS];
 	struct vdev *devices[MAX_DEVICES];
 	struct serial *serial;
+	bool filtered; /* CPUs get their filter (vmm/filter.h) */
 
 	pthread_mutex_t lock; /* of what follows, and of parked */
 	pthread_cond_t changed;
@@ -82,6 +83,7 @@ void *vcpu_run(void *vcpu);
 /* The first end counts. */
 void vm_ended(struct vm *vm, enum vm_end end, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-#define VCPU_SIGNAL SIGUSR1
+/* One that nobody is stopped by. */
+#define VCPU_SIGNAL SIGRTMAX
 
 #endif

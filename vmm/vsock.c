@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/sys.h"
 
 #define RX  0
 #define TX  1
+#define EV  2
 #define HDR sizeof(struct virtio_vsock_hdr)
 
 /* What a connection has to tell the guest; the lowest bit goes first. */
@@ -19,34 +19,46 @@ enum {
 	P_REQUEST = 1,
 	P_RESPONSE = 2,
 	P_CREDIT = 4,
-	P_DATA = 8, /* our socket has some, or its end */
+	P_DATA = 8, /* in has some, or its end */
 	P_SHUTDOWN = 16,
 	P_RST = 32, /* and then it is no more */
 };
 
 struct vsock_conn {
-	struct loop_source sock;
+	struct loop_source in, out; /* different fds, or -1: nothing comes, all is dropped */
 	struct vsock *vs;
+	void *who; /* waits for host->connected */
 	uint32_t host_port, guest_port;
 	bool open;	     /* false: the guest has not answered our request */
-	bool host_end;	     /* our socket gave its last byte */
+	bool host_end;	     /* in gave its last byte */
 	uint32_t guest_shut; /* VIRTIO_VSOCK_SHUTDOWN_* that the guest sent */
 	unsigned pending;
 	/* Free-running byte counts (5.10.6.3). */
 	uint32_t peer_alloc, peer_fwd, sent; /* the guest's buffer, what left it, what we sent */
 	uint32_t got, fwd, told;	     /* from the guest; passed on; last told to the guest */
-	/* Of the guest, for a socket that is full: got - fwd bytes from head on. */
+	/* Of the guest, for an out that is full: got - fwd bytes from head on. */
 	uint8_t *buf;
 	uint32_t head;
 };
+
+static void answer(struct vsock_conn *c, int r)
+{
+	void *who = take_ptr(c->who);
+
+	if (who)
+		c->vs->host->connected(c->vs->host, who, r);
+}
 
 static void conn_free(struct vsock_conn *c)
 {
 	for (unsigned i = 0; i < VSOCK_CONNS; i++)
 		if (c->vs->conns[i] == c)
 			c->vs->conns[i] = NULL;
-	loop_remove(c->vs->loop, &c->sock);
-	close(c->sock.fd);
+	loop_remove(c->vs->loop, &c->in);
+	loop_remove(c->vs->loop, &c->out);
+	close_fd(&c->in.fd);
+	close_fd(&c->out.fd);
+	answer(c, -ECONNREFUSED);
 	free(c->buf);
 	free(c);
 }
@@ -80,42 +92,64 @@ static uint32_t credit(const struct vsock_conn *c)
 
 /* Wait for what can be used now. An fd that waits for nothing leaves the loop, where its end would
  * wake us again and again. */
-static void watch(struct vsock_conn *c)
+static void watch_for(struct vsock_conn *c, struct loop_source *s, uint32_t ev)
 {
-	uint32_t ev = 0;
+	int r = 0;
 
-	if (c->open && !c->host_end && !(c->pending & P_DATA) &&
-	    !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_RCV))
-		ev |= EPOLLIN;
-	if (c->got != c->fwd)
-		ev |= EPOLLOUT;
 	if (!ev)
-		loop_remove(c->vs->loop, &c->sock);
-	else if (loop_watch(c->vs->loop, &c->sock, ev) < 0)
+		loop_remove(c->vs->loop, s);
+	else
+		r = loop_watch(c->vs->loop, s, ev);
+	/* Files and /dev/null never wait, so epoll does not take them. */
+	if (r == -EPERM && s == &c->in)
+		c->pending |= P_DATA;
+	else if (r < 0)
 		c->pending |= P_RST;
 }
 
-static void pump(struct vsock *v);
-static void on_sock(struct loop_source *s, uint32_t events);
-
-/* Owns fd, also on failure. NULL: too many, or no memory. */
-static struct vsock_conn *conn_new(struct vsock *v, int fd, uint32_t host_port, uint32_t guest_port)
+static void watch(struct vsock_conn *c)
 {
-	struct vsock_conn *c = NULL;
-	int fl = fcntl(fd, F_GETFL);
+	bool reads = c->open && !c->host_end && !(c->pending & P_DATA) &&
+		     !(c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_RCV);
 
-	for (unsigned i = 0; i < VSOCK_CONNS && !c && fl >= 0; i++)
+	watch_for(c, &c->in, reads ? EPOLLIN : 0);
+	watch_for(c, &c->out, c->got != c->fwd ? EPOLLOUT : 0);
+}
+
+static void pump(struct vsock *v);
+static void on_in(struct loop_source *s, uint32_t events);
+static void on_out(struct loop_source *s, uint32_t events);
+
+static int nonblocking(int fd)
+{
+	int fl = fd < 0 ? 0 : fcntl(fd, F_GETFL);
+
+	return fl < 0 || (fd >= 0 && fcntl(fd, F_SETFL, fl | O_NONBLOCK) < 0) ? -errno : 0;
+}
+
+/* Owns the fds, also on failure. NULL: too many, or no memory. */
+static struct vsock_conn *conn_new(struct vsock *v, int in, int out, uint32_t host_port,
+				   uint32_t guest_port)
+{
+	autoclose int in_fd = in, out_fd = out;
+	struct vsock_conn *c = NULL;
+
+	if (nonblocking(in) < 0 || nonblocking(out) < 0)
+		return NULL;
+	for (unsigned i = 0; i < VSOCK_CONNS && !c; i++)
 		if (!v->conns[i])
 			c = v->conns[i] = calloc(1, sizeof(*c));
-	if (!c) {
-		close(fd);
+	if (!c)
 		return NULL;
-	}
-	fcntl(fd, F_SETFL, fl | O_NONBLOCK);
 	c->vs = v;
-	c->sock = (struct loop_source){.fd = fd, .fn = on_sock};
+	c->in = (struct loop_source){.fd = take_fd(in_fd), .fn = on_in};
+	c->out = (struct loop_source){.fd = take_fd(out_fd), .fn = on_out};
 	c->host_port = host_port;
 	c->guest_port = guest_port;
+	if (c->in.fd < 0) {
+		c->host_end = true;
+		c->pending = P_SHUTDOWN;
+	}
 	return c;
 }
 
@@ -130,7 +164,17 @@ static void add_rst(struct vsock *v, uint32_t host_port, uint32_t guest_port)
 
 /* ---- from the guest ---- */
 
-/* Bytes went to our socket: the guest may send as many again, and is told in time. */
+/* The host gets no more; a socket of which we hold another fd is to know it, too. */
+static void end_out(struct vsock_conn *c)
+{
+	if (c->out.fd < 0)
+		return;
+	loop_remove(c->vs->loop, &c->out);
+	shutdown(c->out.fd, SHUT_WR);
+	close_fd(&c->out.fd);
+}
+
+/* Bytes went out: the guest may send as many again, and is told in time. */
 static void passed_on(struct vsock_conn *c, uint32_t n)
 {
 	c->fwd += n;
@@ -141,16 +185,15 @@ static void passed_on(struct vsock_conn *c, uint32_t n)
 	if ((c->guest_shut & 3) == 3)
 		c->pending |= P_RST;
 	else if (c->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND)
-		shutdown(c->sock.fd, SHUT_WR);
+		end_out(c);
 }
 
-/* Write what waits to our socket. */
+/* Write what waits. */
 static void flush(struct vsock_conn *c)
 {
 	while (c->got != c->fwd) {
 		uint32_t part = VSOCK_BUF - c->head, len = c->got - c->fwd;
-		ssize_t n = send(c->sock.fd, c->buf + c->head, part < len ? part : len,
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = write(c->out.fd, c->buf + c->head, part < len ? part : len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -191,13 +234,15 @@ static void got_data(struct vsock_conn *c, const struct vq_chain *ch, uint32_t l
 		return;
 	}
 
-	ssize_t n = 0;
+	ssize_t n = c->out.fd < 0 ? (ssize_t)len : 0;
 
-	if (len && c->got == c->fwd) {
+	if (n) {
+		c->got += len;
+		passed_on(c, len);
+	} else if (len && c->got == c->fwd) {
 		size_t k = iov_slice(ch->iov, ch->n_out, HDR, len, v->part);
-		struct msghdr m = {.msg_iov = v->part, .msg_iovlen = k};
 
-		n = sendmsg(c->sock.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = writev(c->out.fd, v->part, (int)k);
 		if (n < 0 && errno != EAGAIN && errno != EINTR) {
 			c->pending |= P_RST;
 			return;
@@ -212,20 +257,13 @@ static void got_data(struct vsock_conn *c, const struct vq_chain *ch, uint32_t l
 		c->pending |= P_RST;
 }
 
-/* The guest connects: a socket pair, of which the host gets one end. */
 static void got_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 {
-	struct vsock_msg msg = {.port = h->dst_port};
-	int sv[2];
+	struct vsock_conn *c = NULL;
+	int fd[2] = {-1, -1};
 
-	if (v->ctl.fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0) {
-		add_rst(v, h->dst_port, h->src_port);
-		return;
-	}
-
-	autoclose int theirs = sv[1];
-	struct vsock_conn *c = conn_new(v, sv[0], h->dst_port, h->src_port);
-
+	if (v->host && v->host->accept(v->host, h->dst_port, h->src_port, fd) == 0)
+		c = conn_new(v, fd[0], fd[1], h->dst_port, h->src_port);
 	if (!c) {
 		add_rst(v, h->dst_port, h->src_port);
 		return;
@@ -233,10 +271,8 @@ static void got_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	c->open = true;
 	c->peer_alloc = h->buf_alloc;
 	c->peer_fwd = h->fwd_cnt;
-	c->pending = P_RESPONSE;
-	/* The ctl socket is nonblocking: a host that does not take connections gets none. */
-	if (sys_send_fds(v->ctl.fd, &msg, sizeof(msg), &theirs, 1) < 0)
-		c->pending = P_RST;
+	c->pending |= P_RESPONSE;
+	watch(c);
 }
 
 static void got_shutdown(struct vsock_conn *c, uint32_t flags)
@@ -255,6 +291,7 @@ static void got_packet(struct vsock_conn *c, const struct virtio_vsock_hdr *h,
 		if (c->open)
 			c->pending |= P_RST;
 		c->open = true;
+		answer(c, 0);
 		break;
 	case VIRTIO_VSOCK_OP_RST:
 		conn_free(c);
@@ -322,7 +359,7 @@ static void put_header(struct vsock *v, uint16_t op, uint32_t flags, uint32_t ho
 	vq_push(&v->dev.vq[RX], v->chain.head, (uint32_t)HDR + len);
 }
 
-/* Data of our socket into the chain at hand. False: the chain was not used. */
+/* Data of in into the chain at hand. False: the chain was not used. */
 static bool put_data(struct vsock *v, struct vsock_conn *c)
 {
 	uint32_t want = v->chain.in_len - (uint32_t)HDR, may = credit(c);
@@ -335,8 +372,7 @@ static bool put_data(struct vsock *v, struct vsock_conn *c)
 		return false;
 
 	size_t k = iov_slice(v->chain.iov + v->chain.n_out, v->chain.n_in, HDR, want, v->part);
-	struct msghdr m = {.msg_iov = v->part, .msg_iovlen = k};
-	ssize_t n = recvmsg(c->sock.fd, &m, MSG_DONTWAIT);
+	ssize_t n = readv(c->in.fd, v->part, (int)k);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		c->pending &= ~(unsigned)P_DATA;
@@ -361,7 +397,7 @@ static unsigned next_pending(const struct vsock_conn *c)
 		return P_RST;
 	if (!credit(c) || !c->open)
 		p &= ~(unsigned)P_DATA;
-	/* What our socket still gives comes before its end. */
+	/* What in still gives comes before its end. */
 	return p & -p;
 }
 
@@ -444,27 +480,55 @@ static void pump(struct vsock *v)
 		vdev_kick(&v->dev);
 }
 
+/* Its driver keeps buffers for events at all times; one that has none is told later. */
+static void tell_reset(struct vsock *v)
+{
+	struct virtio_vsock_event e = {.id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
+	struct vq *q = &v->dev.vq[EV];
+
+	if (vq_pop(q, &v->chain) <= 0)
+		return;
+
+	size_t n = iov_write(v->chain.iov + v->chain.n_out, v->chain.n_in, 0, &e, sizeof(e));
+
+	vq_push(q, v->chain.head, (uint32_t)n);
+	vdev_signal(&v->dev, q);
+	v->reset_due = false;
+}
+
 static void process(struct vdev *dev)
 {
 	struct vsock *v = container_of(dev, struct vsock, dev);
 
 	if (!v->loop)
 		return;
+	if (v->reset_due)
+		tell_reset(v);
 	vdev_drain(dev, &dev->vq[TX], &v->chain, transmit);
 	if (dev->live)
 		pump(v);
 }
 
-static void on_sock(struct loop_source *s, uint32_t events)
+static void on_in(struct loop_source *s, uint32_t events)
 {
-	struct vsock_conn *c = container_of(s, struct vsock_conn, sock);
+	struct vsock_conn *c = container_of(s, struct vsock_conn, in);
 	struct vsock *v = c->vs;
 
 	pthread_mutex_lock(&v->dev.lock);
-	if (events & EPOLLOUT)
-		flush(c);
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !c->host_end)
-		c->pending |= P_DATA;
+	c->pending |= P_DATA;
+	watch(c);
+	if (v->dev.live)
+		pump(v);
+	pthread_mutex_unlock(&v->dev.lock);
+}
+
+static void on_out(struct loop_source *s, uint32_t events)
+{
+	struct vsock_conn *c = container_of(s, struct vsock_conn, out);
+	struct vsock *v = c->vs;
+
+	pthread_mutex_lock(&v->dev.lock);
+	flush(c);
 	if ((events & (EPOLLHUP | EPOLLERR)) && c->got != c->fwd)
 		c->pending |= P_RST; /* nobody will read it */
 	watch(c);
@@ -485,30 +549,46 @@ static uint32_t free_port(struct vsock *v, uint32_t guest_port)
 	return v->next_port;
 }
 
-static void on_ctl(struct loop_source *s, uint32_t events)
+int vsock_connect(struct vsock *v, uint32_t port, int fd, void *who)
 {
-	struct vsock *v = container_of(s, struct vsock, ctl);
-	struct vsock_msg msg;
-	int fd = -1;
-	size_t n_fds = 1;
-	ssize_t n = sys_recv_fds(s->fd, &msg, sizeof(msg), &fd, &n_fds);
+	struct vsock_conn *c = NULL;
+	int out = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	if (n == -EAGAIN || n == -EMSGSIZE)
-		return;
-	if (n <= 0) { /* the host left; connections live on */
-		loop_remove(v->loop, s);
-		return;
-	}
 	pthread_mutex_lock(&v->dev.lock);
-	if (n_fds == 1 && n == sizeof(msg) && v->dev.live) {
-		struct vsock_conn *c = conn_new(v, fd, free_port(v, msg.port), msg.port);
-
-		if (c)
-			c->pending = P_REQUEST;
-		pump(v);
-	} else if (n_fds == 1) {
+	if (v->dev.live && out >= 0) {
+		c = conn_new(v, fd, out, free_port(v, port), port);
+	} else {
 		close(fd);
+		close_fd(&out);
 	}
+	if (c) {
+		c->pending = P_REQUEST;
+		c->who = who;
+		pump(v);
+	}
+	pthread_mutex_unlock(&v->dev.lock);
+	return c ? 0 : -ECONNREFUSED;
+}
+
+void vsock_cancel(struct vsock *v, void *who)
+{
+	pthread_mutex_lock(&v->dev.lock);
+	for (unsigned i = 0; i < VSOCK_CONNS; i++) {
+		if (!v->conns[i] || v->conns[i]->who != who)
+			continue;
+		v->conns[i]->who = NULL;
+		v->conns[i]->pending |= P_RST;
+	}
+	if (v->dev.live)
+		pump(v);
+	pthread_mutex_unlock(&v->dev.lock);
+}
+
+void vsock_reset_peers(struct vsock *v)
+{
+	pthread_mutex_lock(&v->dev.lock);
+	v->reset_due = true;
+	vdev_kick(&v->dev);
 	pthread_mutex_unlock(&v->dev.lock);
 }
 
@@ -520,6 +600,7 @@ static void stop(struct vdev *dev)
 		if (v->conns[i])
 			conn_free(v->conns[i]);
 	v->n_rst = 0;
+	v->reset_due = false;
 }
 
 static const struct vdev_ops ops = {
@@ -530,21 +611,16 @@ static const struct vdev_ops ops = {
 	.process = process,
 };
 
-int vsock_init(struct vsock *v, const struct gmem *mem, uint64_t cid, int ctl)
+int vsock_init(struct vsock *v, const struct gmem *mem, uint64_t cid, struct vsock_host *host)
 {
-	*v = (struct vsock){.config.guest_cid = cid, .ctl = {.fd = ctl, .fn = on_ctl}};
-	if (ctl >= 0 && fcntl(ctl, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-		return -errno;
+	*v = (struct vsock){.config.guest_cid = cid, .host = host};
 	return vdev_init(&v->dev, &ops, mem, 0, &v->config, sizeof(v->config));
 }
 
 int vsock_attach_loop(struct vsock *v, struct loop *l)
 {
 	v->loop = l;
-
-	int r = v->ctl.fd >= 0 ? loop_watch(l, &v->ctl, EPOLLIN) : 0;
-
-	return r < 0 ? r : vdev_attach(&v->dev, l);
+	return vdev_attach(&v->dev, l);
 }
 
 void vsock_done(struct vsock *v)
@@ -552,9 +628,7 @@ void vsock_done(struct vsock *v)
 	if (!v || !v->dev.ops)
 		return;
 	stop(&v->dev);
-	if (v->loop) {
-		loop_remove(v->loop, &v->ctl);
+	if (v->loop)
 		loop_remove(v->loop, &v->dev.kick);
-	}
 	vdev_done(&v->dev);
 }

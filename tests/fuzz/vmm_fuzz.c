@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 #include "vmm/serial.h"
 #include "vmm/vsock.h"
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define DISK   (256 << 10)
@@ -61,9 +63,34 @@ static void must(int r)
 		abort();
 }
 
+/* Ports: odd ones are refused, of the others some are one way only. */
+static int on_accept(struct vsock_host *h, uint32_t port, uint32_t from, int ret[2])
+{
+	int sv[2], i = 0;
+
+	if (port & 1 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return -ECONNREFUSED;
+	ret[0] = port & 2 ? -1 : dup(sv[0]);
+	ret[1] = port & 4 ? -1 : dup(sv[0]);
+	close(sv[0]);
+	while (i < PEERS - 1 && peer[i] >= 0)
+		i++;
+	close_fd(&peer[i]);
+	peer[i] = sv[1];
+	return 0;
+}
+
+static void on_connected(struct vsock_host *h, void *who, int r)
+{
+	if (who != peer)
+		abort();
+}
+
+static struct vsock_host vsock_side = {.accept = on_accept, .connected = on_connected};
+
 static void make(int kind)
 {
-	int type = kind == NET ? SOCK_DGRAM : kind == VSOCK ? SOCK_SEQPACKET : SOCK_STREAM;
+	int type = kind == NET ? SOCK_DGRAM : SOCK_STREAM;
 
 	memset(&d, 0, sizeof(d));
 	memset(peer, -1, sizeof(peer));
@@ -85,7 +112,7 @@ static void make(int kind)
 		d.v = &u.net.dev;
 		break;
 	case VSOCK:
-		must(vsock_init(&u.vsock, &d.mem, 3, wire[0]));
+		must(vsock_init(&u.vsock, &d.mem, 3, &vsock_side));
 		must(vsock_attach_loop(&u.vsock, &loop));
 		d.v = &u.vsock.dev;
 		break;
@@ -168,7 +195,6 @@ static void host(int kind, struct input *in)
 	uint8_t op = (uint8_t)take(in, 1), buf[512];
 	size_t len = (size_t)take(in, 2) % sizeof(buf);
 	int *p = &peer[op % PEERS];
-	struct vsock_msg msg = {.port = op};
 
 	memset(buf, op, sizeof(buf));
 	if (kind == BALLOON) {
@@ -183,15 +209,14 @@ static void host(int kind, struct input *in)
 		while (recv(wire[1], buf, sizeof(buf), 0) > 0)
 			;
 	} else if (kind == VSOCK && *p < 0) {
-		size_t n = 1;
 		int sv[2];
 
-		if (op & 0x80) { /* take what the guest connected */
-			if (sys_recv_fds(wire[1], &msg, sizeof(msg), p, &n) <= 0 || !n)
-				*p = -1;
+		if (op & 0x80) {
+			vsock_cancel(&u.vsock, peer);
+		} else if (op & 0x40) {
+			vsock_reset_peers(&u.vsock);
 		} else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0) {
-			sys_send_fds(wire[1], &msg, sizeof(msg), &sv[1], 1);
-			close(sv[1]);
+			vsock_connect(&u.vsock, op, sv[1], peer);
 			*p = sv[0];
 		}
 	} else if (kind == VSOCK) {
@@ -262,6 +287,12 @@ static void operate(int kind, struct input *in)
 		turn();
 		break;
 	}
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -15,7 +15,7 @@ truncate -s 16M "$work/disk"
 printf 'from the host' | dd of="$work/disk" conv=notrunc status=none
 
 test_one_cpu_all_devices_and_reboot() {
-	expect_exit 10 timeout 120 "$boot" "$work" 1 disk,net,vsock,reboot
+	expect_exit 254 timeout 120 "$boot" "$work" 1 disk,net,vsock,reboot
 	local line
 	for line in "kernel: $(uname -r)" 'cpus: 1' 'clock: kvm-clock' 'disk: from the host' 'serial: vps-web1' \
 		'mac: 02:00:00:00:88:02' 'host: packet of 1400' 'vsock echoed 1048576' 'host: vsock same' \

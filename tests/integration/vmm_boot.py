@@ -50,22 +50,37 @@ def net_peer():
         except TimeoutError:
             pass
 
-def vsock_peer(ctl):
-    a, b = socket.socketpair()
-    socket.send_fds(ctl, [struct.pack('I', 52)], [b.fileno()])
-    b.close()
+def call(where, op, *args):
+    """A request of vmm/api.h: the answer's result, what is behind it, fds"""
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(where + '/vmm.sock')
+    s.send(struct.pack('=II3Q', 1, op, *args, *[0] * (3 - len(args))))
+    msg, fds, _, _ = socket.recv_fds(s, 65536, 1)
+    _, result, why = struct.unpack('=Ii120s', msg[:128])
+    if result:
+        print('host: request', op, result, why.split(b'\0')[0].decode(), flush=True)
+    return result, msg[128:], fds
+
+def vsock_peer(where, port):
+    print('host: nobody there:', call(where, 1, 53)[0], flush=True)
+    a = socket.socket(fileno=call(where, 1, 52)[2][0])
     sent = os.urandom(1 << 20)
     threading.Thread(target=lambda: (a.sendall(sent), a.shutdown(socket.SHUT_WR))).start()
     got = bytearray()
     while part := a.recv(65536):
         got += part
     print('host: vsock', 'same' if got == sent else f'{len(got)} bytes', flush=True)
-    msg, fds, _, _ = socket.recv_fds(ctl, 4, 1)
-    conn = socket.socket(fileno=fds[0])
-    print('host: port', struct.unpack('I', msg)[0], conn.recv(100).decode(), flush=True)
+    print('host: port 7', port.recv(100).decode(), flush=True)
 
 def boot(where, cpus, words):
-    ctl, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.path.exists(where + '/vmm.sock'):
+        os.unlink(where + '/vmm.sock')
+    ctl = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ctl.bind(where + '/vmm.sock')
+    ctl.listen()
+    port, theirs = socket.socketpair()
+    notify, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    gate, opener = os.pipe()
     console, out = os.pipe()
     net = tap()
     kernel = os.open('/boot/vmlinuz-' + os.uname().release, os.O_RDONLY)
@@ -74,16 +89,18 @@ def boot(where, cpus, words):
     null = os.open('/dev/null', os.O_RDONLY)
     vmm = subprocess.Popen(['vps-vmm', 'memory=256M', f'cpus={cpus}', f'kernel={kernel}', f'initrd={ram}',
         f'cmdline=console=ttyS0 quiet panic=1 pci=off net.ifnames=0 do={words}', f'console={null},{out}',
-        f'disk={disk},serial=vps-web1', f'net={net},02:00:00:00:88:02', f'vsock={theirs.fileno()},3'],
-        pass_fds=[kernel, ram, disk, null, out, net, theirs.fileno()])
-    for fd in (out, net, theirs.detach()):
+        f'disk={disk},serial=vps-web1', f'net={net},02:00:00:00:88:02', f'ctl={ctl.fileno()}',
+        f'port=7,{theirs.fileno()}', f'notify={told.fileno()}', f'gate={gate}'],
+        pass_fds=[kernel, ram, disk, null, out, net, ctl.fileno(), theirs.fileno(), told.fileno(), gate])
+    for fd in (out, net, gate, ctl.detach(), theirs.detach(), told.detach()):
         os.close(fd)
+    os.write(opener, b'x')
     for line in os.fdopen(console, errors='replace'):
         print(line.rstrip(), flush=True)
         if 'net ready' in line:
             net_peer()
         elif 'vsock ready' in line:
-            threading.Thread(target=vsock_peer, args=[ctl]).start()
+            threading.Thread(target=vsock_peer, args=[where, port]).start()
         elif 'button ready' in line:
             vmm.send_signal(signal.SIGTERM)
     return vmm.wait()

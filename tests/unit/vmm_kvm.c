@@ -209,11 +209,10 @@ static void test_whole_machine(void **state)
 	struct machine_opts o = MACHINE_OPTS_INIT;
 	struct vps_err err = {0};
 	struct machine *x = NULL;
-	int ctl[2], wire[2];
+	int wire[2], code;
 	char why[128];
 	ssize_t n;
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, wire), 0);
 	o.memory = MEMORY;
 	o.cpus = 2;
@@ -223,7 +222,6 @@ static void test_whole_machine(void **state)
 	o.console_out = m.out;
 	o.disks[o.n_disks++] = (struct blk_opts){.fd = m.disk, .serial = "one"};
 	o.nets[o.n_nets++] = (struct net_opts){.tap = wire[0]};
-	o.vsock = ctl[0];
 	if (!kvm_in_hardware()) {
 		assert_int_equal(machine_new(&o, &x, &err), -VPS_EUNSUPPORTED);
 		assert_non_null(strstr(err.msg, "hardware virtualisation"));
@@ -236,7 +234,7 @@ static void test_whole_machine(void **state)
 	if (machine_new(&o, &x, &err) < 0)
 		fail_msg("%s", err.msg);
 	assert_int_equal(x->vm.n_devices, 5);
-	assert_int_equal(machine_run(x, why, sizeof(why)), VM_POWEROFF);
+	assert_int_equal(machine_run(x, &code, why, sizeof(why)), VM_POWEROFF);
 	assert_null(machine_free(x));
 	n = pread(m.out, m.text, sizeof(m.text) - 1, 0);
 	m.text[n > 0 ? n : 0] = 0;
@@ -252,8 +250,6 @@ static void test_whole_machine(void **state)
 	assert_int_equal(machine_new(&o, &x, NULL), -E2BIG);
 	assert_int_equal(count_fds(), fds);
 	close(o.kernel);
-	close(ctl[0]);
-	close(ctl[1]);
 	close(wire[0]);
 	close(wire[1]);
 }
@@ -342,7 +338,7 @@ int main(void)
 	struct vps_err err = {0};
 	int r = cmocka_run_group_tests(pure, NULL, NULL);
 
-	kvm = kvm_open(&err);
+	kvm = kvm_open(-1, &err);
 	if (kvm < 0) {
 		printf("ok 3 - machines # SKIP %s\n", err.msg);
 		return r;

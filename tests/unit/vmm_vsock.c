@@ -4,6 +4,7 @@
 #include "tests/unit/vmm_driver.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "base/sys.h"
@@ -17,8 +18,33 @@
 static struct drv d;
 static struct vsock vs;
 static struct loop loop;
-static int ctl[2];
+static int host_fd = -1; /* of the connection that the guest opened last, our end */
+static uint32_t host_port;
+static bool refuse;
+static int told;     /* of connected, or 1 */
 static uint32_t fwd; /* what we tell as our fwd_cnt */
+
+static int on_accept(struct vsock_host *h, uint32_t port, uint32_t from, int ret[2])
+{
+	int sv[2];
+
+	if (refuse)
+		return -ECONNREFUSED;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	host_fd = sv[0];
+	host_port = port;
+	ret[0] = sv[1];
+	ret[1] = dup(sv[1]);
+	return 0;
+}
+
+static void on_connected(struct vsock_host *h, void *who, int r)
+{
+	assert_ptr_equal(who, &told);
+	told = r;
+}
+
+static struct vsock_host host = {.accept = on_accept, .connected = on_connected};
 
 static void give_rx(uint16_t i)
 {
@@ -38,9 +64,10 @@ static int setup(void **state)
 	memset(&d, 0, sizeof(d));
 	d.v = &vs.dev;
 	fwd = 0;
+	told = 1;
+	refuse = false;
 	if (gmem_map(&d.mem, MEM_SIZE, -1, NULL) || loop_init(&loop) ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ctl) ||
-	    vsock_init(&vs, &d.mem, CID, ctl[0]) || vsock_attach_loop(&vs, &loop))
+	    vsock_init(&vs, &d.mem, CID, &host) || vsock_attach_loop(&vs, &loop))
 		return -1;
 	drv_start(&d, 1ull << VIRTIO_RING_F_EVENT_IDX, 16);
 	for (uint16_t i = 0; i < RXS; i++)
@@ -54,8 +81,6 @@ static int teardown(void **state)
 	vsock_done(&vs);
 	loop_done(&loop);
 	gmem_done(&d.mem);
-	close(ctl[0]);
-	close(ctl[1]);
 	return 0;
 }
 
@@ -109,28 +134,24 @@ static int hear(struct virtio_vsock_hdr *h, void *buf)
 static int guest_connects(uint32_t from, uint32_t port)
 {
 	struct virtio_vsock_hdr h;
-	struct vsock_msg m;
-	size_t n = 1;
-	int fd = -1;
 
+	host_fd = -1;
 	say(VIRTIO_VSOCK_OP_REQUEST, from, port, 0, NULL, 0);
-	assert_int_equal(sys_recv_fds(ctl[1], &m, sizeof(m), &fd, &n), sizeof(m));
-	assert_int_equal(m.port, port);
+	assert_true(host_fd >= 0);
+	assert_int_equal(host_port, port);
 	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RESPONSE);
 	assert_int_equal(h.buf_alloc, VSOCK_BUF);
-	fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
-	return fd;
+	fcntl(host_fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	return host_fd;
 }
 
 /* The host connects to port of the guest; our end. */
 static int host_connects(uint32_t port, struct virtio_vsock_hdr *h)
 {
-	struct vsock_msg m = {.port = port};
 	int sv[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-	assert_int_equal(sys_send_fds(ctl[1], &m, sizeof(m), &sv[1], 1), sizeof(m));
-	close(sv[1]);
+	assert_int_equal(vsock_connect(&vs, port, sv[1], &told), 0);
 	assert_int_equal(hear(h, NULL), VIRTIO_VSOCK_OP_REQUEST);
 	assert_int_equal(h->dst_port, port);
 	fcntl(sv[0], F_SETFL, O_RDWR | O_NONBLOCK);
@@ -172,7 +193,9 @@ static void test_host_to_guest(void **state)
 
 	assert_int_equal(write(fd, "early", 5), 5);
 	assert_int_equal(hear(&h, buf), -1); /* not before the answer */
+	assert_int_equal(told, 1);
 	say(VIRTIO_VSOCK_OP_RESPONSE, 52, us, 0, NULL, 0);
+	assert_int_equal(told, 0);
 	assert_int_equal(hear(&h, buf), VIRTIO_VSOCK_OP_RW);
 	assert_memory_equal(buf, "early", 5);
 	say(VIRTIO_VSOCK_OP_SHUTDOWN, 52, us, VIRTIO_VSOCK_SHUTDOWN_SEND, NULL, 0);
@@ -186,7 +209,21 @@ static void test_host_to_guest(void **state)
 
 	assert_int_not_equal(h.src_port, us);
 	say(VIRTIO_VSOCK_OP_RST, 53, h.src_port, 0, NULL, 0);
+	assert_int_equal(told, -ECONNREFUSED);
 	assert_int_equal(read(no, buf, sizeof(buf)), 0);
+	/* nobody waits any more */
+	autoclose int gone = host_connects(54, &h);
+
+	told = 1;
+	vsock_cancel(&vs, &told);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RST);
+	assert_int_equal(h.dst_port, 54);
+	assert_int_equal(told, 1);
+	assert_int_equal(read(gone, buf, sizeof(buf)), 0);
+	/* no driver */
+	set_reg(&d, VIRTIO_MMIO_STATUS, 0);
+	turn();
+	assert_int_equal(vsock_connect(&vs, 52, dup(gone), &told), -ECONNREFUSED);
 }
 
 /* We send no more than the guest has room for, and go on when it tells. */
@@ -245,12 +282,12 @@ static void test_slow_reader(void **state)
 {
 	autoclose int fd = guest_connects(1000, 5);
 	struct virtio_vsock_hdr h;
-	uint32_t sent = 0, told = 0, got = 0;
+	uint32_t sent = 0, known = 0, got = 0;
 	uint8_t out[SLOT], in[3000];
 	ssize_t n;
 
 	while (got < 2 << 20) {
-		while (sent - told + SLOT <= VSOCK_BUF && sent < 2 << 20) {
+		while (sent - known + SLOT <= VSOCK_BUF && sent < 2 << 20) {
 			for (uint32_t i = 0; i < SLOT; i++)
 				out[i] = (uint8_t)((sent + i) % 251);
 			say(VIRTIO_VSOCK_OP_RW, 1000, 5, 0, out, SLOT);
@@ -263,7 +300,7 @@ static void test_slow_reader(void **state)
 			got += (uint32_t)n;
 		}
 		while (hear(&h, NULL) == VIRTIO_VSOCK_OP_CREDIT_UPDATE)
-			told = h.fwd_cnt;
+			known = h.fwd_cnt;
 	}
 	assert_int_equal(vsock_n_conns(&vs), 1);
 }
@@ -342,11 +379,79 @@ static void test_host_leaves(void **state)
 	turn(); /* the buffer given back */
 	assert_int_equal(loop_once(&loop, 0), 0);
 	/* nobody takes connections any more */
-	close(ctl[1]);
-	turn();
+	refuse = true;
 	say(VIRTIO_VSOCK_OP_REQUEST, 1, 5, 0, NULL, 0);
 	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RST);
-	ctl[1] = -1;
+}
+
+/* One way each: a pipe to read, a pipe to write; and files, for which epoll has no use. */
+static int pipes[2][2];
+
+static int give_pipes(struct vsock_host *h, uint32_t port, uint32_t from, int ret[2])
+{
+	ret[0] = port == 16 ? pipes[0][0] : port == 19 ? open("/dev/null", O_RDONLY) : -1;
+	ret[1] = port == 17 ? pipes[1][1] : -1;
+	return 0;
+}
+
+static void test_one_way(void **state)
+{
+	struct virtio_vsock_hdr h;
+	char buf[SLOT];
+
+	assert_int_equal(pipe(pipes[0]), 0);
+	assert_int_equal(pipe(pipes[1]), 0);
+	host.accept = give_pipes;
+	say(VIRTIO_VSOCK_OP_REQUEST, 1000, 16, 0, NULL, 0);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RESPONSE);
+	say(VIRTIO_VSOCK_OP_REQUEST, 1000, 17, 0, NULL, 0);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RESPONSE);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_SHUTDOWN);
+	assert_int_equal(h.flags, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	/* in */
+	assert_int_equal(write(pipes[0][1], "input", 5), 5);
+	assert_int_equal(hear(&h, buf), VIRTIO_VSOCK_OP_RW);
+	assert_memory_equal(buf, "input", 5);
+	say(VIRTIO_VSOCK_OP_RW, 1000, 16, 0, "dropped", 7);
+	close(pipes[0][1]);
+	assert_int_equal(hear(&h, buf), VIRTIO_VSOCK_OP_SHUTDOWN);
+	assert_int_equal(h.src_port, 16);
+	/* out */
+	say(VIRTIO_VSOCK_OP_RW, 1000, 17, 0, "output", 6);
+	assert_int_equal(read(pipes[1][0], buf, sizeof(buf)), 6);
+	say(VIRTIO_VSOCK_OP_SHUTDOWN, 1000, 17, VIRTIO_VSOCK_SHUTDOWN_SEND, NULL, 0);
+	assert_int_equal(read(pipes[1][0], buf, sizeof(buf)), 0);
+	close(pipes[1][0]);
+	assert_int_equal(vsock_n_conns(&vs), 2);
+	/* no end before the answer, though it is there at once */
+	say(VIRTIO_VSOCK_OP_REQUEST, 1000, 19, 0, NULL, 0);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_RESPONSE);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_SHUTDOWN);
+	turn();
+	assert_int_equal(loop_once(&loop, 0), 0);
+	host.accept = on_accept;
+}
+
+/* After a restore the guest is told once. */
+static void test_peers_reset(void **state)
+{
+	struct virtio_vsock_event e = {.id = 7};
+	struct vring_used_elem u;
+
+	vsock_reset_peers(&vs);
+	turn(); /* no buffer yet */
+	put_desc(&d, RING(2), 0, DATA + 0x200000, sizeof(e), W, 0);
+	gmem_write(&d.mem, DATA + 0x200000, &e, sizeof(e));
+	drv_avail(&d, 2, 0);
+	set_reg(&d, VDEV_NOTIFY, 2);
+	turn();
+	assert_int_equal(drv_used(&d, 2, &u), 1);
+	gmem_read(&d.mem, DATA + 0x200000, &e, sizeof(e));
+	assert_int_equal(e.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+	drv_avail(&d, 2, 0);
+	set_reg(&d, VDEV_NOTIFY, 2);
+	turn();
+	assert_int_equal(drv_used(&d, 2, &u), 0);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -357,7 +462,10 @@ int main(void)
 		T(test_guest_to_host), T(test_host_to_guest),  T(test_guests_credit),
 		T(test_our_credit),    T(test_slow_reader),    T(test_forged_and_stray),
 		T(test_lying_length),  T(test_many_and_reset), T(test_host_leaves),
+		T(test_one_way),       T(test_peers_reset),
 	};
+
+	signal(SIGPIPE, SIG_IGN);
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

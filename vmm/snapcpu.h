@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What KVM holds of a machine, for a snapshot. */
+#ifndef VPS_VMM_SNAPCPU_H
+#define VPS_VMM_SNAPCPU_H
+
+#include "vmm/kvm.h"
+#include "vmm/vm.h"
+
+#define SNAP_MSRS_MAX 512
+
+struct snap_cpu {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_xsave xsave;
+	struct kvm_xcrs xcrs;
+	struct kvm_lapic_state lapic;
+	struct kvm_mp_state mp_state;
+	struct kvm_vcpu_events events;
+	struct kvm_debugregs debugregs;
+	uint32_t tsc_khz, pad;
+};
+
+/* Each 0 or a negative code. The CPU's thread is not in KVM_RUN. */
+int snapcpu_get(struct vcpu *c, struct snap_cpu *ret, struct vps_err *err);
+int snapcpu_set(struct vcpu *c, const struct snap_cpu *s, struct vps_err *err);
+int snapcpu_get_cpuid(struct vcpu *c, struct cpuid_table *ret, struct vps_err *err);
+/* -VPS_EUNSUPPORTED: this host lacks what the guest has seen. */
+int snapcpu_set_cpuid(struct vcpu *c, struct cpuid_table *t, struct vps_err *err);
+/* The number of MSRs that could be read. */
+int snapcpu_get_msrs(struct vcpu *c, struct kvm_msr_entry ret[SNAP_MSRS_MAX], struct vps_err *err);
+/* After snapcpu_set. */
+int snapcpu_set_msrs(struct vcpu *c, const struct kvm_msr_entry *e, size_t n, struct vps_err *err);
+
+/* Does what the guest has seen need more than have offers? The first feature that is missing into
+ * why, or "". Pure. */
+bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have, char *why,
+		  size_t size);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A paused machine as one file:
+ *
+ *     memory    guest memory from offset 0 on, zeroes as holes: a restore maps it privately, so
+ *               that it begins at once and reads what the guest touches
+ *     state     sections of struct snap_section and bytes: CPUs, interrupt controllers, devices
+ *     trailer   struct snap_trailer, the last bytes of the file
+ *
+ * Whoever restores says all options again; what a snapshot tells about the machine is compared with
+ * them, and its state is checked as if a guest had written it.
+ */
+#ifndef VPS_VMM_SNAPSHOT_H
+#define VPS_VMM_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define SNAP_MAGIC   "VPSSNAP"
+#define SNAP_VERSION 1
+
+struct snap_trailer {
+	char magic[8];
+	uint32_t version, cpus;
+	uint64_t memory;     /* bytes */
+	uint64_t state_len;  /* behind the memory */
+	uint64_t memory_sum; /* snap_sum of each chunk, mixed */
+	uint64_t state_sum;
+	uint64_t sum; /* of all before */
+};
+
+enum snap_id {
+	SNAP_CLOCK = 1, /* struct kvm_clock_data */
+	SNAP_IRQCHIP,	/* number 0 to 2: struct kvm_irqchip */
+	SNAP_CPUID,	/* number: CPU; struct kvm_cpuid_entry2 each */
+	SNAP_MSRS,	/* struct kvm_msr_entry each */
+	SNAP_CPU,	/* struct snap_cpu */
+	SNAP_DEVICE,	/* number: window; struct snap_device */
+	SNAP_SERIAL,	/* struct serial_state */
+	SNAP_BALLOON,	/* struct snap_balloon */
+};
+
+struct snap_section {
+	uint32_t id, number;
+	uint64_t len;
+};
+
+struct machine;
+
+/* Of a paused machine. fd: regular, empty, writable. Disks are flushed. 0 or a negative code. */
+int snapshot_write(struct machine *m, int fd, struct vps_err *err);
+/* Is it one of this version, whole, for that memory and so many CPUs? verify: read all of the
+ * memory, too. -VPS_EUSAGE another machine's, -EBADMSG damaged, -VPS_EUNSUPPORTED another version.
+ */
+int snapshot_check(int fd, uint64_t memory, unsigned cpus, bool verify, struct vps_err *err);
+/* The state into a machine whose memory is mapped from fd, with all devices, none of them started.
+ * -VPS_EUNSUPPORTED: its CPU had what this host's has not. */
+int snapshot_load(struct machine *m, int fd, struct vps_err *err);
+
+/* A sum against damage, not against forgery. */
+uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len);
+
+#endif
