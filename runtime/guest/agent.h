@@ -58,7 +58,7 @@ enum agent_type {
 
 	/* from the host */
 	AGENT_MORE = 16, /* comes before the payload of the request that follows */
-	AGENT_EXEC,	 /* records: arg… env… user cwd tty=ROWSxCOLS detach */
+	AGENT_EXEC,	 /* records: arg… env… user cwd tty rows cols detach */
 	AGENT_WINSIZE,	 /* u16 rows, u16 columns; as a request: the console's */
 	AGENT_SIGNAL,	 /* u32 */
 	AGENT_PACK,	 /* records: path */
