@@ -71,7 +71,7 @@ static const struct rule rules[] = {
 	  /* a snapshot only looks */
 	  KVM_GET_CLOCK, KVM_GET_IRQCHIP, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_XSAVE, KVM_GET_XCRS,
 	  KVM_GET_MSRS, KVM_GET_LAPIC, KVM_GET_MP_STATE, KVM_GET_VCPU_EVENTS, KVM_GET_DEBUGREGS,
-	  KVM_GET_TSC_KHZ, KVM_GET_CPUID2, KVM_GET_FPU, KVM_GET_MSR_INDEX_LIST}},
+	  KVM_GET_TSC_KHZ, KVM_GET_FPU, KVM_GET_MSR_INDEX_LIST}},
 	/* a snapshot's file; the size of a disk that has grown */
 	{SYS_pwrite64, M},
 	{SYS_ftruncate, M},
@@ -87,6 +87,7 @@ static const struct rule rules[] = {
 	{SYS_clock_gettime, D | M},
 	/* calling the CPUs out of the guest, and how that call returns */
 	{SYS_getpid, V | M},
+	{SYS_gettid, V | M}, /* a CPU that calls itself */
 	{SYS_tgkill, V | M, OUR_PID, 0},
 	{SYS_rt_sigprocmask, V | D | M},
 	{SYS_rt_sigreturn, V},

@@ -74,15 +74,6 @@ int snapcpu_set(struct vcpu *c, const struct snap_cpu *s, struct vps_err *err)
 
 /* ---- CPUID ---- */
 
-int snapcpu_get_cpuid(struct vcpu *c, struct cpuid_table *ret, struct vps_err *err)
-{
-	ret->nent = KVM_MAX_CPUID;
-
-	int r = kvm_ioctl_p(c->fd, KVM_GET_CPUID2, ret);
-
-	return r < 0 ? vps_err_sys(err, r, "CPU %u: get its CPUID", c->id) : 0;
-}
-
 enum reg { EAX, EBX, ECX, EDX };
 
 /* Where CPUID has features of which more is better. What the hypervisor itself makes (bit 31 and
@@ -142,7 +133,7 @@ bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have
 	return true;
 }
 
-int snapcpu_set_cpuid(struct vcpu *c, struct cpuid_table *t, struct vps_err *err)
+int snapcpu_set_cpuid(struct vcpu *c, const struct cpuid_table *t, struct vps_err *err)
 {
 	autofree struct cpuid_table *have = calloc(1, sizeof(*have));
 	char why[64];
@@ -153,8 +144,8 @@ int snapcpu_set_cpuid(struct vcpu *c, struct cpuid_table *t, struct vps_err *err
 	if (!snapcpu_fits(t, have, why, sizeof(why)))
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "this host's CPU lacks what the guest has used (%s)", why);
-	t->padding = 0;
-	r = kvm_ioctl_p(c->fd, KVM_SET_CPUID2, t);
+	*c->cpuid = *t;
+	r = kvm_ioctl_p(c->fd, KVM_SET_CPUID2, c->cpuid);
 	return r < 0 ? vps_err_sys(err, r, "CPU %u: set its CPUID", c->id) : 0;
 }
 

@@ -23,9 +23,8 @@ struct snap_cpu {
 /* Each 0 or a negative code. The CPU's thread is not in KVM_RUN. */
 int snapcpu_get(struct vcpu *c, struct snap_cpu *ret, struct vps_err *err);
 int snapcpu_set(struct vcpu *c, const struct snap_cpu *s, struct vps_err *err);
-int snapcpu_get_cpuid(struct vcpu *c, struct cpuid_table *ret, struct vps_err *err);
-/* -VPS_EUNSUPPORTED: this host lacks what the guest has seen. */
-int snapcpu_set_cpuid(struct vcpu *c, struct cpuid_table *t, struct vps_err *err);
+/* Instead of the one that it has. -VPS_EUNSUPPORTED: this host lacks what the guest has seen. */
+int snapcpu_set_cpuid(struct vcpu *c, const struct cpuid_table *t, struct vps_err *err);
 /* The number of MSRs that could be read. */
 int snapcpu_get_msrs(struct vcpu *c, struct kvm_msr_entry ret[SNAP_MSRS_MAX], struct vps_err *err);
 /* After snapcpu_set. */

@@ -95,21 +95,18 @@ static void add(struct strbuf *sb, enum snap_id id, uint32_t number, const void 
 static int put_cpu(struct strbuf *sb, struct vcpu *c, struct vps_err *err)
 {
 	autofree struct snap_cpu *s = calloc(1, sizeof(*s));
-	autofree struct cpuid_table *t = calloc(1, sizeof(*t));
 	autofree struct kvm_msr_entry *msr = calloc(SNAP_MSRS_MAX, sizeof(*msr));
 
-	if (!s || !t || !msr)
+	if (!s || !msr)
 		return vps_err_sys(err, -ENOMEM, "snapshot");
 
-	int r = snapcpu_get_cpuid(c, t, err), n = 0;
+	int r = snapcpu_get(c, s, err), n = 0;
 
-	if (r == 0)
-		r = snapcpu_get(c, s, err);
 	if (r == 0)
 		r = n = snapcpu_get_msrs(c, msr, err);
 	if (r < 0)
 		return r;
-	add(sb, SNAP_CPUID, c->id, t->entry, t->nent * sizeof(t->entry[0]));
+	add(sb, SNAP_CPUID, c->id, c->cpuid->entry, c->cpuid->nent * sizeof(c->cpuid->entry[0]));
 	add(sb, SNAP_CPU, c->id, s, sizeof(*s));
 	add(sb, SNAP_MSRS, c->id, msr, (size_t)n * sizeof(*msr));
 	return 0;

@@ -17,7 +17,7 @@
 
 static int set_cpuid(struct vm *vm, struct vcpu *c)
 {
-	autofree struct cpuid_table *id = malloc(sizeof(*id));
+	struct cpuid_table *id = c->cpuid = malloc(sizeof(*id));
 	bool deadline = kvm_ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	int r = id ? kvm_get_cpuid(vm->kvm_fd, id) : -ENOMEM;
 
@@ -83,6 +83,8 @@ void vcpu_destroy(struct vcpu *c)
 	if (c->run)
 		munmap(c->run, c->vm->run_size);
 	c->run = NULL;
+	free(c->cpuid);
+	c->cpuid = NULL;
 	/* 0 is no fd of ours: a CPU that was never created. */
 	if (c->vm)
 		close_fd(&c->fd);

@@ -25,12 +25,14 @@ enum vm_end {
 enum vm_want { VM_WANT_RUN, VM_WANT_PAUSE, VM_WANT_STOP };
 
 struct vm;
+struct cpuid_table;
 
 struct vcpu {
 	struct vm *vm;
 	unsigned id;
 	int fd;
 	struct kvm_run *run;
+	struct cpuid_table *cpuid; /* what the guest sees; some KVMs do not tell it again */
 	pthread_t thread;
 	bool started, parked;
 	uint64_t n_pio, n_mmio; /* exits to us */

@@ -1,12 +1,27 @@
 unit_programs += \
+	tests/unit/vmm_api_test \
 	tests/unit/vmm_boot_test \
+	tests/unit/vmm_ctl_test \
 	tests/unit/vmm_devices_test \
+	tests/unit/vmm_filter_test \
 	tests/unit/vmm_kvm_test \
 	tests/unit/vmm_queue_test \
 	tests/unit/vmm_vsock_test
 
 vmm_libs = libvmm.a $(base_libs) $(UNIT_LIBS)
 vmm_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -pthread
+
+tests_unit_vmm_api_test_SOURCES = tests/unit/vmm_api.c
+tests_unit_vmm_api_test_CFLAGS = $(vmm_cflags)
+tests_unit_vmm_api_test_LDADD = libvmmapi.a $(vmm_libs)
+
+tests_unit_vmm_ctl_test_SOURCES = tests/unit/vmm_ctl.c
+tests_unit_vmm_ctl_test_CFLAGS = $(vmm_cflags)
+tests_unit_vmm_ctl_test_LDADD = libvmmapi.a $(vmm_libs)
+
+tests_unit_vmm_filter_test_SOURCES = tests/unit/vmm_filter.c
+tests_unit_vmm_filter_test_CFLAGS = $(vmm_cflags)
+tests_unit_vmm_filter_test_LDADD = $(vmm_libs)
 
 tests_unit_vmm_devices_test_SOURCES = tests/unit/vmm_devices.c tests/unit/vmm_driver.h
 tests_unit_vmm_devices_test_CFLAGS = $(vmm_cflags)

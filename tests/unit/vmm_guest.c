@@ -135,6 +135,15 @@ static void disk(void)
 	print("\n");
 }
 
+/* Read for ever. */
+static void io(void)
+{
+	disk_init();
+	for (;;)
+		if (disk_io(VIRTIO_BLK_T_IN, 1))
+			print("bad\n");
+}
+
 /* Hypervisor, CPU's number, deadline timer; what must not be seen. */
 static void cpuid(void)
 {
@@ -174,7 +183,11 @@ void guest_main(const struct boot_params *bp)
 		print_n(inb(0x71));
 		print("\n");
 	}
-	if (is(cmd, "reset"))
+	if (is(cmd, "io"))
+		io();
+	if (is(cmd, "panic"))
+		print("[    0.1] Kernel panic - not syncing: \033[2Jno root\r\n");
+	if (is(cmd, "panic") || is(cmd, "reset"))
 		outb(0x602, 0x42);
 	if (is(cmd, "count"))
 		for (volatile u64 *n = (void *)RING;;)
