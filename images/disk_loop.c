@@ -434,6 +434,13 @@ static int mark_guest(int disk)
 	return mark < 0 ? -errno : fs_sync_dir(disk, ".");
 }
 
+bool img_disk_is_guests(int dir_fd)
+{
+	autoclose int disk = fs_open_dir(dir_fd, "disk");
+
+	return disk >= 0 && fs_exists(disk, DISK_GUEST);
+}
+
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err)
 {
 	autoclose int disk = fs_open_dir(dir_fd, "disk");

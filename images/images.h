@@ -205,6 +205,8 @@ int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mou
 /* The image file of a loop disk for a VMM: locked against every other user as long as the fd (or a copy of it)
  * is open, and unless read_only marked `guest-written` for good before it is handed out. -VPS_ELOCKED: in use. */
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err);
+/* Has a guest kernel had it (I5)? */
+bool img_disk_is_guests(int dir_fd);
 struct img_disk_usage { uint64_t size, used, inodes, inodes_used; }; /* limits 0: none */
 /* As df inside tells it. mount_fd -1: when stopped, or not at hand (loop then looks for its device: slower).
  * -EOPNOTSUPP: nobody counts (dir; btrfs without quota). */

@@ -34,12 +34,11 @@ static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
-	const struct vps_driver *driver;
 	struct vps_run run = {0};
 	int r = vps_lock(h, who, verb, &l, err);
 
 	r = r ?: need_stopped(&l, "copied from or into", err);
-	r = r ?: driver_of(&l.spec, &driver, err);
+	/* A machine's disk that no guest kernel has had yet is like any other. */
 	r = r ?: root_open(&l, &root, err);
 	if (r < 0)
 		return r;
@@ -51,13 +50,22 @@ static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
 	run.instance_dir = l.dir;
 	run.run_dir = -1;
 	run.lxcfs_root = -1;
-	return driver->inside_stopped(&run, fn, c, err);
+	return container_driver.inside_stopped(&run, fn, c, err);
+}
+
+static int copy_running(struct inside *i, int (*fn)(void *, struct vps_err *), struct copy *c,
+			struct vps_err *err)
+{
+	if (i->driver->inside)
+		return i->driver->inside(&i->live, fn, c, err);
+	return fn == pack_inside ? i->driver->pack(&i->live, c->path, c->fd, err)
+				 : i->driver->unpack(&i->live, c->path, c->uid, c->gid, c->fd, err);
 }
 
 static int copy(struct vps_host *h, const char *who, const char *verb,
 		int (*fn)(void *, struct vps_err *), struct copy *c, struct vps_err *err)
 {
-	auto_done(inside_done) struct inside i = {0};
+	auto_done(inside_done) struct inside i = INSIDE_INIT;
 	autofree char *path = str_fmt("%s%s", *c->path == '/' ? "" : "/", c->path);
 	struct run_state state;
 	unsigned id;
@@ -72,7 +80,7 @@ static int copy(struct vps_host *h, const char *who, const char *verb,
 		r = copy_stopped(h, who, verb, fn, c, err);
 	} else {
 		r = inside_open(h, who, &i, err);
-		r = r ?: i.driver->inside(&i.spec, i.cg, &i.state.init, fn, c, err);
+		r = r ?: copy_running(&i, fn, c, err);
 	}
 	return r < 0 ? vps_err_wrap(err, r, "cp") : 0;
 }

@@ -67,15 +67,13 @@ int spec_check_host(struct vps_host *h, const struct vps_spec *s, struct vps_err
 	auto_done(cg_limits_done) struct cg_limits limits;
 	auto_done(net_plan_done) struct net_plan net = {0};
 	autofree struct cg_device *devices = NULL;
-	const struct vps_driver *driver;
 	struct cg_host *ch;
 	struct net_host *nh;
 	size_t n;
 	int r;
 
 	cg_limits_init(&limits);
-	r = driver_of(s, &driver, err);
-	r = r ?: driver->check(s, &h->conf, err);
+	r = driver_of(s)->check(s, &h->conf, err);
 	r = r ?: host_cgroups(h, &ch, err);
 	r = r ?: plan_limits(s, online_cpus(), &limits, err);
 	r = r ?: cg_limits_check(ch, &limits, err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One small interface, two walls: container now, microVM later. runtime/lifecycle prepares
+ * One small interface, two walls: a container, or a machine (microvm/). runtime/lifecycle prepares
  * everything first and hands the driver one struct vps_run of plain data and fds. launch always
  * ends gated: init is there but has not run a single instruction of the payload. state.json is
  * written; release opens the gate. Unwinding is lifecycle's alone, in reverse order.
@@ -15,6 +15,7 @@
 
 struct cg;
 struct cg_stats;
+struct net_plan;
 
 struct vps_run {
 	const struct vps_spec *spec;	/* definition */
@@ -25,6 +26,9 @@ struct vps_run {
 	const int *layers;
 	size_t n_layers;
 	int disk_mount;
+	/* of a machine instead: the image as one EROFS, and the disk's image file, locked */
+	int image, disk_image;
+	const struct net_plan *net; /* of a machine: what its card is to be; MTU filled in */
 
 	/* resolved payload: PID 1's argv; under_init: run it below vps-init */
 	char *const *argv;
@@ -57,34 +61,58 @@ struct vps_launched {
 	int rootfs;	/* O_PATH of the root as init sees it */
 };
 
+/* A running VPS, without its lock. */
+struct vps_live {
+	const struct vps_spec *spec;
+	const struct vps_conf *conf;   /* NULL: no cache of seccomp profiles */
+	int instance_dir, run_dir;     /* the former may be -1: no stored profile is needed */
+	struct cg *cg;
+	const struct proc_ident *init; /* verified */
+	bool paused;
+};
+
+/* NULL where a wall has no such thing. */
 struct vps_driver {
 	const char *name;
+	bool machine; /* a kernel of its own: disk and image as block devices, a tap */
 	/* Can this spec run here? -VPS_EUNSUPPORTED says why. */
 	int (*check)(const struct vps_spec *s, const struct vps_conf *c, struct vps_err *err);
 	/* Called in the process that will become the monitor: it stays init's parent. */
 	int (*launch)(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 	int (*release)(struct vps_launched *l, struct vps_err *err);
-	/* Join a running VPS. init: its identity, verified. conf, instance_dir: for the seccomp
-	 * profile and its cache; NULL, -1: no cache, and a stored profile cannot be read. Of ret,
-	 * pidfd is the command's; its status comes by status_fd, written by pid, a child of the
-	 * caller that reaps the command whatever the caller does. */
-	int (*exec)(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir,
-		    struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
-		    struct vps_exec_handle *ret, struct vps_err *err);
+	/* Run a command in it. Of ret, pidfd is the command's, or of what passes its signals on;
+	 * its status comes by status_fd, written by pid, a child of the caller that waits for
+	 * the command whatever the caller does. */
+	int (*exec)(const struct vps_live *l, const struct vps_exec *x, struct vps_exec_handle *ret,
+		    struct vps_err *err);
 	/* O_PATH of the root of a running VPS (through its mount namespace), for usage and
 	 * views. */
 	int (*open_root)(const struct proc_ident *init, struct vps_err *err);
 	/* Run fn in a forked child inside the running VPS's mount, user and pid namespaces (as its
 	 * root, no host privileges left); fn's int is the result. For cp. */
-	int (*inside)(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init,
-		      int (*fn)(void *arg, struct vps_err *err), void *arg, struct vps_err *err);
+	int (*inside)(const struct vps_live *l, int (*fn)(void *arg, struct vps_err *err), void *arg,
+		      struct vps_err *err);
 	/* The same for a stopped one: its root mounted in a private mount namespace, in its user
 	 * namespace. */
 	int (*inside_stopped)(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err),
 			      void *arg, struct vps_err *err);
+	/* Where nobody can be sent inside: cp, by the guest's agent. As vps_copy_out and _in. */
+	int (*pack)(const struct vps_live *l, const char *path, int tar_fd, struct vps_err *err);
+	int (*unpack)(const struct vps_live *l, const char *path, long uid, long gid, int tar_fd,
+		      struct vps_err *err);
+	/* A signal to what runs inside; NULL: init is it. */
+	int (*signal)(const struct vps_live *l, int sig, struct vps_err *err);
+	/* What only the inside knows; fields that are not known stay as they are. */
+	void (*stats)(const struct vps_live *l, struct vps_stats *s);
+	/* Live changes that are not the cgroup's, the network's or the disk's; called before those when
+	 * something gets less, else after them, and with was and now exchanged to undo. */
+	int (*update)(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
+		      struct vps_err *err);
+	/* The disk has grown. */
+	void (*grown)(const struct vps_live *l);
 };
 
-extern const struct vps_driver container_driver;
+extern const struct vps_driver container_driver, microvm_driver;
 
 /* A file for the guest: made below its root by inroot as the VPS's root user, never following
  * links out. */

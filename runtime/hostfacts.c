@@ -29,6 +29,19 @@ static void container_fact(struct check *c)
 		check_add(c, CHECK_NOTE, 0, NULL, "containers: yes (Linux %s)", u.release);
 }
 
+/* By asking for the plainest machine. */
+static void machine_fact(struct check *c)
+{
+	auto_done(spec_done) struct vps_spec s;
+	struct vps_err err = {0};
+
+	spec_init(&s);
+	if (microvm_driver.check(&s, &c->h->conf, &err) < 0)
+		check_add(c, CHECK_NOTE, 0, NULL, "machines (isolation vm) cannot run here: %s", err.msg);
+	else
+		note(c, NULL, "machines (isolation vm): yes");
+}
+
 /* What a controller cannot do though it is there. */
 static void partial_facts(struct check *c, struct cg_host *ch)
 {
@@ -153,13 +166,12 @@ static void sysctl_facts(struct check *c)
 	/* Each running VPS's console, and what its own devpts holds, count here. */
 	if (sysctl("/proc/sys/kernel/pty/max", &v) && v < (long)c->n_defined * 8)
 		note(c, "sysctl kernel.pty.max=65536", "few pseudo terminals for so many VPSes");
-	if (access("/dev/kvm", R_OK | W_OK) == 0)
-		note(c, NULL, "/dev/kvm is there (isolation vm)");
 }
 
 void check_facts(struct check *c)
 {
 	container_fact(c);
+	machine_fact(c);
 	cgroup_facts(c);
 	net_fact(c);
 	disk_fact(c);

@@ -45,19 +45,24 @@ static int put_env(char ***env, const char *kv)
 	return strv_add(env, kv);
 }
 
-static int make_env(const struct vps_spec *s, const struct img_info *image, struct init_plan *p)
+/* systemd.io/CONTAINER_INTERFACE: any word, when set; the uuid becomes the machine id */
+static int container_env(const struct vps_spec *s, struct init_plan *p)
 {
 	autofree char *uuid = str_fmt("container_uuid=%s", s->uuid);
-	int r = uuid ? 0 : -ENOMEM;
+	int r = uuid ? put_env(&p->env, "container=vps") : -ENOMEM;
 
-	r = r
-		    ?: put_env(&p->env,
-			       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	return r ?: put_env(&p->env, uuid);
+}
+
+static int make_env(const struct vps_spec *s, const struct img_info *image, struct init_plan *p)
+{
+	bool machine = s->isolation == ISOLATION_VM;
+	int r = put_env(&p->env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+
 	if (r == 0 && s->console == CONSOLE_PTY)
-		r = put_env(&p->env, "TERM=xterm");
-	/* systemd.io/CONTAINER_INTERFACE: any word, when set; the uuid becomes the machine id */
-	r = r ?: put_env(&p->env, "container=vps");
-	r = r ?: put_env(&p->env, uuid);
+		r = put_env(&p->env, machine ? "TERM=vt220" : "TERM=xterm");
+	if (r == 0 && !machine)
+		r = container_env(s, p);
 	for (char **e = image->env; e && *e && r == 0; e++)
 		r = strchr(*e, '=') ? put_env(&p->env, *e) : 0;
 	for (char **e = s->env; e && *e && r == 0; e++)
@@ -96,7 +101,7 @@ static int make_argv(const struct vps_spec *s, const struct img_info *image,
 	return r;
 }
 
-static int stop_signal(const struct img_info *image, const struct guest_facts *facts,
+static int stop_signal(const struct vps_spec *s, const struct img_info *image, const struct guest_facts *facts,
 		       const struct init_plan *p)
 {
 	int sig;
@@ -104,7 +109,8 @@ static int stop_signal(const struct img_info *image, const struct guest_facts *f
 	if (p->system) {
 		switch (facts->init) {
 		case GUEST_INIT_SYSTEMD: /* systemd(1): starts halt.target */
-			return SIGRTMIN + 3;
+			/* of a machine: poweroff.target, for a halted one keeps its power */
+			return SIGRTMIN + (s->isolation == ISOLATION_VM ? 4 : 3);
 		case GUEST_INIT_BUSYBOX: /* poweroff */
 			return SIGUSR2;
 		case GUEST_INIT_OTHER: /* inittab(5): powerwait, powerfail; what LXC sends, too */
@@ -133,7 +139,7 @@ int init_plan_make(const struct vps_spec *s, const struct img_info *image,
 		init_plan_done(&p);
 		return vps_err_sys(err, r, "command");
 	}
-	p.stop_signal = stop_signal(image, facts, &p);
+	p.stop_signal = stop_signal(s, image, facts, &p);
 	p.stop_timeout_ms = p.system ? STOP_SYSTEM_MS : STOP_COMMAND_MS;
 	*ret = p;
 	return 0;

@@ -157,8 +157,8 @@ int teardown(struct vps_host *h, unsigned id, struct vps_err *err);
 /* In the instance directory: a start succeeded since create. */
 #define FIRST_BOOT_DONE "first-boot-done"
 
-/* The wall that a definition asks for. -VPS_EUNSUPPORTED when it is not built yet. */
-int driver_of(const struct vps_spec *s, const struct vps_driver **ret, struct vps_err *err);
+/* The wall that a definition asks for. */
+const struct vps_driver *driver_of(const struct vps_spec *s);
 unsigned online_cpus(void);
 /* -VPS_ESTATE with "must be stopped to be <done>" unless it is stopped (a back-off is not). */
 int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err);

@@ -15,21 +15,15 @@
 
 #define FREEZE_TIMEOUT_MS 10000
 
-int driver_of(const struct vps_spec *s, const struct vps_driver **ret, struct vps_err *err)
+const struct vps_driver *driver_of(const struct vps_spec *s)
 {
 	/* One row a wall. */
 	static const struct vps_driver *const drivers[] = {
 		[ISOLATION_CONTAINER] = &container_driver,
-		[ISOLATION_VM] = NULL,
+		[ISOLATION_VM] = &microvm_driver,
 	};
 
-	if (!drivers[s->isolation])
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "isolation %s is not built yet in this version; use "
-				   "--isolation container",
-				   spec_isolation_name(s->isolation));
-	*ret = drivers[s->isolation];
-	return 0;
+	return drivers[s->isolation];
 }
 
 unsigned online_cpus(void)
@@ -66,16 +60,26 @@ int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err)
  * slow stop holds it. */
 int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err)
 {
+	auto_done(spec_done) struct vps_spec spec;
 	autoclose int pidfd = -1;
 	struct run_state s;
 	unsigned id;
 	int r = store_find(h, who, &id, err);
 
+	spec_init(&spec);
 	if (sig < 1 || sig > SIGRTMAX)
 		return vps_err_set(err, VPS_EUSAGE, "%d is not a signal", sig);
 	r = r ?: run_init(h, id, who, &s, err);
+	r = r ?: store_read_spec_of(h, id, &spec, err);
 	if (r < 0)
 		return r;
+	if (driver_of(&spec)->signal) {
+		autoclose int run_dir = store_run_dir(h, id);
+		const struct vps_live live = {
+			.spec = &spec, .conf = &h->conf, .instance_dir = -1, .run_dir = run_dir, .init = &s.init};
+
+		return driver_of(&spec)->signal(&live, sig, err);
+	}
 	pidfd = proc_ident_open(&s.init);
 	if (pidfd == -ESRCH)
 		return vps_err_set(err, VPS_ESTATE, "'%s' is not running", who);

@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include "runtime/internal.h"
+#include "runtime/microvm/microvm.h"
 #include "runtime/spec_fields.h"
 
 /* Processes and threads where the operator says nothing: a fork bomb must not take the host's pids.
@@ -76,6 +77,24 @@ static int plan_io_max(const struct vps_spec *s, struct cg_limits *l, struct vps
 	return 0;
 }
 
+static uint64_t plus(uint64_t v, uint64_t more)
+{
+	return v == SPEC_UNSET || v == SPEC_MAX ? v : v + more;
+}
+
+/* The group holds vps-vmm: its guest's memory, and what it and KVM need beside. The guest's kernel counts the
+ * guest's processes. */
+static void plan_machine_limits(const struct vps_spec *s, struct cg_limits *l)
+{
+	uint64_t memory = vm_memory(s), more = VM_OVERHEAD + memory / VM_OVERHEAD_PART;
+
+	l->memory_max = memory + more;
+	l->memory_min = plus(s->memory_min, more);
+	l->memory_low = plus(s->memory_low, more);
+	l->memory_high = plus(s->memory_high, more);
+	l->pids_max = VM_THREADS;
+}
+
 int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret,
 		struct vps_err *err)
 {
@@ -91,6 +110,8 @@ int plan_limits(const struct vps_spec *s, unsigned n_cpus, struct cg_limits *ret
 	l.cpu_max = s->cpus;
 	l.cpu_weight = s->cpu_weight;
 	l.pids_max = s->pids == SPEC_UNSET ? DEFAULT_PIDS : s->pids;
+	if (s->isolation == ISOLATION_VM)
+		plan_machine_limits(s, &l);
 	l.io_weight = s->io_weight;
 	l.cgroups_max = DEFAULT_CGROUPS;
 	r = str_set(&l.cpuset, s->cpuset);
@@ -150,6 +171,8 @@ int plan_net(const struct vps_spec *s, struct net_plan *ret, struct vps_err *err
 	struct net_plan p = {0};
 	int r = plan_mode(s->net ? s->net : "routed", &p);
 
+	if (s->isolation == ISOLATION_VM)
+		strcpy(p.tap, VM_TAP);
 	r = r ?: plan_addrs(s, &p);
 	if (r == 0 && s->mac)
 		r = spec_mac_parse(s->mac, p.mac);
@@ -228,7 +251,9 @@ int plan_devices(const struct vps_spec *s, struct cg_device **ret, size_t *ret_n
 void plan_disk(const struct vps_spec *s, struct img_disk_spec *ret)
 {
 	*ret = (struct img_disk_spec){.backend = DISK_AUTO, .project = s->id_base};
-	if (s->disk_backend)
+	if (s->isolation == ISOLATION_VM)
+		ret->backend = DISK_LOOP;
+	else if (s->disk_backend)
 		(void)img_backend_parse(s->disk_backend, &ret->backend);
 	ret->size = zero_if_none(s->disk);
 	ret->inodes = zero_if_none(s->inodes);

@@ -18,6 +18,7 @@
 #include "runtime/events.h"
 #include "runtime/internal.h"
 #include "runtime/monitor.h"
+#include "vmm/api.h"
 
 #define STATE_FILE     "state.json"
 #define STATE_FILE_MAX 4096
@@ -141,6 +142,7 @@ int teardown(struct vps_host *h, unsigned id, struct vps_err *err)
 	r = r ?: net_detach(net, id, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "VPS %u", id);
+	unlinkat(run_dir, VMM_SOCKET, 0);
 	if (unlinkat(run_dir, STATE_FILE, 0) < 0 && errno != ENOENT)
 		return vps_err_sys(err, -errno, "run state of VPS %u", id);
 	return 0;

@@ -29,13 +29,14 @@ struct change {
 	bool running;
 	struct cg *cg;
 	struct net_host *net;
-	int netns;
+	int netns, run_dir;
 };
 
 static void change_done(struct change *c)
 {
 	cg_close(c->cg);
 	close_fd(&c->netns);
+	close_fd(&c->run_dir);
 }
 
 /* ---- the parts, each from a definition to another ---------------------------------- */
@@ -126,11 +127,36 @@ static int apply_disk(struct change *c, const struct vps_spec *from, const struc
 	return img_disk_resize(c->l->dir, &was, &now, -1, err);
 }
 
+static struct vps_live live_of(const struct change *c)
+{
+	return (struct vps_live){.spec = c->was,
+				 .conf = &c->l->h->conf,
+				 .instance_dir = c->l->dir,
+				 .run_dir = c->run_dir,
+				 .cg = c->cg,
+				 .init = &c->state.init,
+				 .paused = c->state.phase == RUN_PAUSED};
+}
+
+/* What the driver changes itself. */
+static int apply_driver(struct change *c, const struct vps_spec *from, const struct vps_spec *to,
+			struct vps_err *err)
+{
+	const struct vps_live live = live_of(c);
+	const struct vps_driver *d = driver_of(from);
+
+	return c->running && d->update ? d->update(&live, from, to, err) : 0;
+}
+
 /* A stopped VPS has a disk only. */
 static int apply(struct change *c, struct vps_err *err)
 {
-	int r = 0, done = 0;
+	bool less = c->now->memory < c->was->memory; /* what is taken is given back first */
+	const struct vps_live live = live_of(c);
+	int r = less ? apply_driver(c, c->was, c->now, err) : 0, done = 0;
 
+	if (r < 0)
+		return r;
 	if (c->running)
 		r = apply_limits(c, c->was, c->now, err);
 	if (r == 0) {
@@ -140,14 +166,24 @@ static int apply(struct change *c, struct vps_err *err)
 	}
 	if (r == 0) {
 		done = 2;
+		if (!less)
+			r = apply_driver(c, c->was, c->now, err);
+	}
+	if (r == 0) {
+		done = 3;
 		r = apply_disk(c, c->was, c->now, err);
 	}
-	if (r == 0)
+	if (r == 0) {
+		if (c->running && c->now->disk != c->was->disk && driver_of(c->was)->grown)
+			driver_of(c->was)->grown(&live);
 		return 0;
+	}
 	if (c->running && done >= 2)
 		(void)apply_net(c, c->now, c->was, NULL);
 	if (c->running && done >= 1)
 		(void)apply_limits(c, c->now, c->was, NULL);
+	if (done >= 3 || less)
+		(void)apply_driver(c, c->now, c->was, NULL);
 	return r;
 }
 
@@ -200,6 +236,7 @@ static int change_open(struct change *c, struct vps_err *err)
 	r = r ?: host_net(c->l->h, &c->net, err);
 	if (r < 0)
 		return r;
+	c->run_dir = store_run_dir(c->l->h, c->l->id);
 	c->netns = open_netns(&c->state.init, err);
 	return c->netns < 0 ? c->netns : 0;
 }
@@ -247,7 +284,7 @@ int set_finish(struct vps_locked *l, struct vps_err *err)
 {
 	auto_done(spec_done) struct vps_spec now;
 	auto_done(spec_done) struct vps_spec was;
-	auto_done(change_done) struct change c = {.l = l, .was = &was, .now = &now, .netns = -1};
+	auto_done(change_done) struct change c = {.l = l, .was = &was, .now = &now, .netns = -1, .run_dir = -1};
 	autofree char *text = NULL;
 	auto_json j = NULL;
 	size_t len;
@@ -314,7 +351,7 @@ static int set_locked(struct vps_locked *l, char *const *settings, struct vps_er
 {
 	auto_done(spec_done) struct vps_spec now;
 	auto_done(spec_done) struct vps_spec was;
-	auto_done(change_done) struct change c = {.l = l, .was = &was, .now = &now, .netns = -1};
+	auto_done(change_done) struct change c = {.l = l, .was = &was, .now = &now, .netns = -1, .run_dir = -1};
 	autoclose int run_dir = store_run_dir(l->h, l->id);
 	int r = spec_copy(&now, &l->spec);
 

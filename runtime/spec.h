@@ -73,6 +73,11 @@ struct vps_spec {
 	char **publish; /* strv "[ADDR:]HOST:GUEST[/tcp|udp]" */
 	char **dns, **dns_search;
 
+	/* isolation vm */
+	char *kernel;	       /* absolute path; NULL: the newest of /boot */
+	char **initrd_modules; /* strv: names of kernel modules beside those that every guest gets */
+	char *cmdline;	       /* what the kernel is told beside our own words */
+
 	/* inside */
 	struct spec_mount *mounts;
 	size_t n_mounts;

@@ -282,6 +282,22 @@ int spec_chk_io_device(const char *v, struct vps_err *err)
 	return bad(err, v, "a block device is /dev/NAME or MAJOR:MINOR");
 }
 
+int spec_chk_module(const char *v, struct vps_err *err)
+{
+	if (!*v || strlen(v) > 55 || !all_of(v, "_-")) /* MODULE_NAME_LEN */
+		return bad(err, v, "not the name of a kernel module; for example virtio_console");
+	return 0;
+}
+
+int spec_chk_cmdline(const char *v, struct vps_err *err)
+{
+	for (const char *p = v; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return bad(err, v, "a kernel is told printable ASCII only");
+	/* COMMAND_LINE_SIZE is 2048, and ours come first */
+	return strlen(v) <= 1024 ? 0 : bad(err, v, "longer than 1024 characters");
+}
+
 /* ---- the whole ------------------------------------------------------------ */
 
 static int check_text(const char *key, const char *s, struct vps_err *err)
@@ -473,6 +489,45 @@ static int check_inside(const struct vps_spec *s, struct vps_err *err)
 	return 0;
 }
 
+/* What a container has by the host's kernel, and a machine with a kernel of its own cannot have. */
+static int check_machine(const struct vps_spec *s, struct vps_err *err)
+{
+	const struct {
+		const char *option;
+		bool asked;
+		const char *why;
+	} no[] = {
+		{"mount", s->n_mounts > 0, "nothing of the host can be mounted in a machine"},
+		{"device", s->devices, "a device of the host does not reach into a machine"},
+		{"cap-add", s->cap_add, "root of a machine has every capability of its own kernel"},
+		{"cap-drop", s->cap_drop, "capabilities are the business of the machine's own kernel"},
+		{"seccomp", s->seccomp, "system calls end at the machine's own kernel"},
+		{"feature", s->features, "a machine has a kernel of its own, with all that it can do"},
+	};
+	int r = check_str("kernel", s->kernel, spec_chk_abs_path, err);
+
+	r = r ?: check_list("initrd-modules", s->initrd_modules, spec_chk_module, err);
+	r = r ?: check_str("cmdline", s->cmdline, spec_chk_cmdline, err);
+	if (r < 0 || s->isolation != ISOLATION_VM)
+		return r;
+	for (size_t i = 0; i < ARRAY_LEN(no); i++)
+		if (no[i].asked)
+			return vps_err_set(err, VPS_EUNSUPPORTED, "%s cannot go with isolation vm: %s",
+					   no[i].option, no[i].why);
+	if (s->memory == SPEC_MAX || (s->memory != SPEC_UNSET && s->memory < SPEC_VM_MEMORY_LEAST))
+		return vps_err_set(err, VPS_EUSAGE, "memory: a machine needs a size, of at least %lluM",
+				   (unsigned long long)SPEC_VM_MEMORY_LEAST >> 20);
+	if (s->cpus != SPEC_UNSET && s->cpus != SPEC_MAX && s->cpus > SPEC_VM_CPUS_MOST)
+		return vps_err_set(err, VPS_EUSAGE, "cpus: a machine has at most %d", SPEC_VM_CPUS_MOST / 1000);
+	if (s->disk_backend && !str_eq(s->disk_backend, "auto") && !str_eq(s->disk_backend, "loop"))
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "disk-backend %s cannot go with isolation vm: a machine's disk is "
+				   "an image file (loop)", s->disk_backend);
+	if (s->disk == SPEC_MAX)
+		return vps_err_set(err, VPS_EUSAGE, "disk: a machine's disk has a size");
+	return 0;
+}
+
 int spec_check(const struct vps_spec *s, struct vps_err *err)
 {
 	int r = s->name ? spec_name_check(s->name, err) : 0;
@@ -481,6 +536,7 @@ int spec_check(const struct vps_spec *s, struct vps_err *err)
 	r = r ?: check_limits(s, err);
 	r = r ?: check_net(s, err);
 	r = r ?: check_inside(s, err);
+	r = r ?: check_machine(s, err);
 	if (r < 0)
 		return r;
 	if (!s->image || !*s->image)

@@ -61,10 +61,15 @@ int spec_chk_abs_path(const char *v, struct vps_err *err);
 int spec_chk_ssh_key(const char *v, struct vps_err *err);
 int spec_chk_backend(const char *v, struct vps_err *err);
 int spec_chk_io_device(const char *v, struct vps_err *err);
+int spec_chk_module(const char *v, struct vps_err *err);
+int spec_chk_cmdline(const char *v, struct vps_err *err);
 
 /* Ranges that options and spec_check share. */
 #define SPEC_MEMORY_LEAST (4ull << 20)
 #define SPEC_DISK_LEAST	  (16ull << 20)
+/* A stock kernel with its initramfs, and room for an init. */
+#define SPEC_VM_MEMORY_LEAST (96ull << 20)
+#define SPEC_VM_CPUS_MOST    64000 /* thousandths */
 #define SPEC_BYTES_MOST	  (1ull << 60)
 /* Bits a second, and tracked connections: what netns can hold to. */
 #define SPEC_RATE_LEAST	     8000ull

@@ -335,6 +335,7 @@ static int set_user_data(struct vps_spec *s, const struct spec_setter *how, cons
 #define G5 "Inside"
 #define G6 "Security"
 #define G7 "Policy"
+#define G8 "Machine"
 
 /* name, alias, argument, help, live, create_only, list, group, setter */
 static const struct spec_option table[] = {
@@ -393,6 +394,13 @@ static const struct spec_option table[] = {
 	 LIST(dns, spec_chk_dns, ",", false)},
 	{"dns-search", "searchdomain", "DOMAIN", "search domain", 0, 0, 1, G4,
 	 LIST(dns_search, spec_chk_domain, ",", false)},
+
+	{"kernel", NULL, "FILE", "kernel of a VM (the newest in /boot)", 0, 0, 0, G8,
+	 STR(kernel, spec_chk_abs_path)},
+	{"initrd-modules", NULL, "NAME", "kernel module that a VM needs early", 0, 0, 1, G8,
+	 LIST(initrd_modules, spec_chk_module, ",", false)},
+	{"cmdline", NULL, "TEXT", "what a VM's kernel is told as well", 0, 0, 0, G8,
+	 STR(cmdline, spec_chk_cmdline)},
 
 	{"init", NULL, "CMD", "PID 1 (the image's own init)", 0, 0, 0, G5, WORDS(init)},
 	{"command", NULL, "CMD", "command under vps-init, instead of an init", 0, 0, 0, G5,

@@ -83,23 +83,41 @@ static void start_done(struct start *s)
 
 /* ---- looking ------------------------------------------------------------------- */
 
+/* A machine's disk is looked at as long as no guest kernel has written it (I5); after that the image alone
+ * tells what there is. */
+static int open_root(struct start *s, struct vps_err *err)
+{
+	int r;
+
+	if (!s->driver->machine)
+		return root_open(s->l, &s->root, err);
+	r = root_open_image(s->l, &s->root, err);
+	if (r < 0 || s->first_boot || img_disk_is_guests(s->l->dir))
+		return r;
+	root_done(&s->root);
+	return root_open(s->l, &s->root, err);
+}
+
 /* What is in the root decides what PID 1 is. The disk's part is the tenant's: only names are looked
  * at. */
 static int probe_root(struct start *s, struct vps_err *err)
 {
 	const struct stopped_root *root = &s->root;
 	autofree int *roots = calloc(root->n_layers + 1, sizeof(*roots));
-	autoclose int upper =
-		openat(root->disk, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	autoclose int upper = -1;
+	size_t n = root->n_layers;
 	int r;
 
 	if (!roots)
 		return vps_err_sys(err, -ENOMEM, "root");
-	if (upper < 0)
-		return vps_err_sys(err, -errno, "disk of '%s'", s->l->spec.name);
-	memcpy(roots, root->layers, root->n_layers * sizeof(*roots));
-	roots[root->n_layers] = upper;
-	r = guestconf_probe(roots, root->n_layers + 1, &s->facts);
+	memcpy(roots, root->layers, n * sizeof(*roots));
+	if (root->disk >= 0) {
+		upper = openat(root->disk, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (upper < 0)
+			return vps_err_sys(err, -errno, "disk of '%s'", s->l->spec.name);
+		roots[n++] = upper;
+	}
+	r = guestconf_probe(roots, n, &s->facts);
 	return r < 0 ? vps_err_sys(err, r, "looking into the root of '%s'", s->l->spec.name) : 0;
 }
 
@@ -127,23 +145,27 @@ static int plan_all(struct start *s, struct vps_err *err)
 	r = r ?: host_cgroups(s->l->h, &s->cgh, err);
 	r = r ?: cg_limits_check(s->cgh, &s->limits, err);
 	r = r ?: host_net(s->l->h, &s->neth, err);
-	return r ?: net_check_plan(s->neth, &s->net, err);
+	r = r ?: net_check_plan(s->neth, &s->net, err);
+	if (r == 0 && *s->net.tap) /* it is told before the link is there */
+		s->net.mtu = net_mtu(s->neth, &s->net);
+	return r;
 }
 
 static int prepare(struct start *s, struct vps_err *err)
 {
 	struct vps_host *h = s->l->h;
 	const struct vps_spec *spec = &s->l->spec;
-	int r = driver_of(spec, &s->driver, err);
+	int r;
 
+	s->driver = driver_of(spec);
 	s->first_boot = !fs_exists(s->l->dir, FIRST_BOOT_DONE);
-	r = r ?: s->driver->check(spec, &h->conf, err);
+	r = s->driver->check(spec, &h->conf, err);
 	r = r ?: plan_all(s, err);
-	r = r ?: root_open(s->l, &s->root, err);
+	r = r ?: open_root(s, err);
 	r = r ?: probe_root(s, err);
 	r = r ?: init_plan_make(spec, &s->root.image, &s->facts, &s->init, err);
 	r = r ?: plan_files(s, err);
-	if (r < 0)
+	if (r < 0 || s->driver->machine)
 		return r;
 	/* Own views of /proc are a comfort: a VPS starts without them, too. */
 	s->lxcfs = lxcfs_ensure(h->run_fd, h->conf.run, h->conf.lxcfs, s->cgh, NULL);
@@ -250,6 +272,9 @@ static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 		.layers = s->root.layers,
 		.n_layers = s->root.n_layers,
 		.disk_mount = s->root.disk,
+		.image = s->root.erofs,
+		.disk_image = s->root.disk_image,
+		.net = &s->net,
 		.argv = s->init.argv,
 		.env = s->init.env,
 		.user = s->init.user,
@@ -360,6 +385,7 @@ static int launch(struct start *s, struct vps_err *err)
 	}
 	close_fd(&s->mlock); /* M's from here */
 	close_fd(&s->root.disk);
+	close_fd(&s->root.disk_image);
 	r = bring_up(s, pair[0], err);
 	close(pair[0]);
 	if (r < 0) {
@@ -380,11 +406,14 @@ static int make(struct start *s, struct vps_err *err)
 	if (r == -VPS_ELOCKED)
 		return r;
 	r = r ?: make_cgroup(s, err);
+	if (r == 0 && s->driver->machine)
+		r = root_open_machine_disk(l, &s->root, err);
 	r = r ?: launch(s, err);
 	if (r == 0)
 		return 0;
 	close_fd(&s->mlock);
 	close_fd(&s->root.disk);
+	close_fd(&s->root.disk_image);
 	if (teardown(l->h, l->id, &ignore) == 0)
 		cancel_backoff(l); /* drops the run directory */
 	return r;

@@ -100,6 +100,7 @@ int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct
 	auto_done(cg_closep) struct cg *cg = NULL;
 	autoclose int root = -1;
 	const struct vps_driver *driver;
+	bool running;
 	struct run_state state;
 	struct cg_host *ch;
 	char name[ID_STR];
@@ -112,9 +113,10 @@ int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct
 	if (r < 0)
 		return vps_err_wrap(err, r, "'%s'", who);
 	stats_unknown(ret);
-	if (run_init(h, id, who, &state, NULL) == 0) {
-		r = driver_of(&spec, &driver, err);
-		r = r ?: host_cgroups(h, &ch, err);
+	driver = driver_of(&spec);
+	running = run_init(h, id, who, &state, NULL) == 0;
+	if (running) {
+		r = host_cgroups(h, &ch, err);
 		if (r < 0)
 			return r;
 		if (cg_open(ch, id_str(id, name), &cg, NULL) == 0)
@@ -126,6 +128,18 @@ int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct
 			root = -1;
 	}
 	fill_disk(h, &spec, id, root, ret);
+	if (running && driver->stats) {
+		autoclose int run_dir = store_run_dir(h, id);
+		const struct vps_live live = {.spec = &spec,
+					      .conf = &h->conf,
+					      .instance_dir = -1,
+					      .run_dir = run_dir,
+					      .cg = cg,
+					      .init = &state.init,
+					      .paused = state.phase == RUN_PAUSED};
+
+		driver->stats(&live, ret);
+	}
 	return 0;
 }
 
@@ -247,6 +261,9 @@ int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t
 	r = store_find(h, who, &id, err);
 	r = r ?: run_init(h, id, who, &state, err);
 	r = r ?: store_read_spec_of(h, id, &spec, err);
+	if (r == 0 && driver_of(&spec)->machine)
+		r = vps_err_set(err, VPS_EUNSUPPORTED,
+				"the host does not see a machine's processes: vps exec %s top", who);
 	r = r ?: host_cgroups(h, &ch, err);
 	r = r ?: cg_open(ch, id_str(id, name), &cg, err);
 	r = r ?: cg_pids(cg, &pids, &n_pids);

@@ -100,6 +100,9 @@ struct vps_stats { /* UINT64_MAX - 1: not known here */
 	uint64_t net_rx_bytes, net_tx_bytes, net_rx_packets, net_tx_packets, net_dropped;
 	uint64_t disk_size, disk_used, inodes, inodes_used;
 	uint64_t oom_kills;
+	/* of a machine: its guest's own view, and what its balloon holds back; the rest of memory is what it
+	 * costs the host */
+	uint64_t guest_memory, guest_memory_available, balloon;
 	double psi_cpu10, psi_memory10, psi_io10; /* some, per cent; negative: not known */
 	uint64_t uptime_s;
 	double load1, load5, load15; /* negative: not known */

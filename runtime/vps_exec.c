@@ -18,12 +18,14 @@ void inside_done(struct inside *i)
 {
 	spec_done(&i->spec);
 	cg_close(i->cg);
+	close_fd(&i->dir);
+	close_fd(&i->run_dir);
 }
 
 /* A frozen group freezes whoever joins it. */
 int inside_open(struct vps_host *h, const char *who, struct inside *ret, struct vps_err *err)
 {
-	struct inside i = {0};
+	struct inside i = INSIDE_INIT;
 	struct cg_host *ch;
 	char name[ID_STR];
 	int r = store_find(h, who, &i.id, err);
@@ -33,7 +35,6 @@ int inside_open(struct vps_host *h, const char *who, struct inside *ret, struct 
 	if (r == 0 && i.state.phase == RUN_PAUSED)
 		r = vps_err_set(err, VPS_ESTATE, "'%s' is paused", who);
 	r = r ?: store_read_spec_of(h, i.id, &i.spec, err);
-	r = r ?: driver_of(&i.spec, &i.driver, err);
 	r = r ?: host_cgroups(h, &ch, err);
 	r = r ?: cg_open(ch, id_str(i.id, name), &i.cg, err);
 	if (r < 0) {
@@ -42,24 +43,31 @@ int inside_open(struct vps_host *h, const char *who, struct inside *ret, struct 
 			return vps_err_set(err, VPS_ESTATE, "'%s' is not running", who);
 		return r;
 	}
+	i.driver = driver_of(&i.spec);
+	i.dir = store_dir(h, i.id);
+	i.run_dir = store_run_dir(h, i.id);
 	*ret = i;
+	ret->live = (struct vps_live){
+		.spec = &ret->spec,
+		.conf = &h->conf,
+		.instance_dir = ret->dir,
+		.run_dir = ret->run_dir,
+		.cg = ret->cg,
+		.init = &ret->state.init,
+	};
 	return 0;
 }
 
 int vps_exec(struct vps_host *h, const char *who, const struct vps_exec *x,
 	     struct vps_exec_handle *ret, struct vps_err *err)
 {
-	auto_done(inside_done) struct inside i = {0};
+	auto_done(inside_done) struct inside i = INSIDE_INIT;
 	int r;
 
 	if (!x->argv || !x->argv[0])
 		return vps_err_set(err, VPS_EUSAGE, "no command given");
 	r = inside_open(h, who, &i, err);
-	if (r < 0)
-		return r;
-	autoclose int dir = store_dir(h, i.id);
-
-	return i.driver->exec(&i.spec, &h->conf, dir, i.cg, &i.state.init, x, ret, err);
+	return r < 0 ? r : i.driver->exec(&i.live, x, ret, err);
 }
 
 static void handle_close(struct vps_exec_handle *x)

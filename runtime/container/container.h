@@ -249,16 +249,16 @@ int payload_exec(struct payload *p);
 int payload_rlimits(bool outside, struct vps_err *err);
 /* Signals to their defaults and none blocked. */
 void payload_signals(void);
-/* Close every fd above 2 but these (ascending or not); keep holds at most 16. */
+/* Close every fd above 2 but these (ascending or not). */
+#define FDS_KEEP_MAX 32
 int fds_keep_only(const int *keep, size_t n);
 
 /* ---- join.c, exec.c, cp ------------------------------------------------------------------------------ */
 
-int container_exec(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir,
-		   struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
-		   struct vps_exec_handle *ret, struct vps_err *err);
-int container_inside(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init,
-		     int (*fn)(void *arg, struct vps_err *err), void *arg, struct vps_err *err);
+int container_exec(const struct vps_live *l, const struct vps_exec *x, struct vps_exec_handle *ret,
+		   struct vps_err *err);
+int container_inside(const struct vps_live *l, int (*fn)(void *arg, struct vps_err *err), void *arg,
+		     struct vps_err *err);
 int container_inside_stopped(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err),
 			     void *arg, struct vps_err *err);
 int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);

@@ -159,22 +159,22 @@ static int refuse_terminals(const struct vps_exec *x, struct vps_err *err)
 	return 0;
 }
 
-int container_exec(const struct vps_spec *s, const struct vps_conf *conf, int instance_dir,
-		   struct cg *cg, const struct proc_ident *init, const struct vps_exec *x,
-		   struct vps_exec_handle *ret, struct vps_err *err)
+int container_exec(const struct vps_live *l, const struct vps_exec *x, struct vps_exec_handle *ret,
+		   struct vps_err *err)
 {
 	auto_done(filter_done) struct filter_prog seccomp = {0};
 	int up[2] = {-1, -1}, status[2] = {-1, -1}, pty = -1;
 	struct joined j;
 	int r = refuse_terminals(x, err);
 	if (r >= 0)
-		r = filter_for(s, conf ? conf->root : NULL, instance_dir, &seccomp, err);
+		r = filter_for(l->spec, l->conf ? l->conf->root : NULL, l->instance_dir, &seccomp,
+			       err);
 	if (r >= 0 && pipe2(status, O_CLOEXEC) < 0)
 		r = vps_err_sys(err, -errno, "make pipes");
 	if (r >= 0)
-		r = join_fork(cg, init, up, status[1], &j, err);
+		r = join_fork(l->cg, l->init, up, status[1], &j, err);
 	if (r >= 0 && j.inside)
-		become(s, x, &seccomp, up[1]);
+		become(l->spec, x, &seccomp, up[1]);
 	if (r >= 0) {
 		r = listen_to(up[0], &pty, err);
 		if (r < 0) {

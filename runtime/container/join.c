@@ -181,14 +181,14 @@ int join_fork(struct cg *cg, const struct proc_ident *init, int up[2], int statu
 	return r;
 }
 
-int container_inside(const struct vps_spec *s, struct cg *cg, const struct proc_ident *init,
-		     int (*fn)(void *arg, struct vps_err *err), void *arg, struct vps_err *err)
+int container_inside(const struct vps_live *l, int (*fn)(void *arg, struct vps_err *err), void *arg,
+		     struct vps_err *err)
 {
 	int up[2] = {-1, -1};
 	struct joined j;
 	struct box_msg m = {.type = BOX_READY};
 	size_t n = 0;
-	int r = join_fork(cg, init, up, -1, &j, err);
+	int r = join_fork(l->cg, l->init, up, -1, &j, err);
 	if (r >= 0 && j.inside) {
 		payload_signals();
 		m.result = fn(arg, &m.err);

@@ -38,7 +38,7 @@ static int by_number(const void *a, const void *b)
 
 int fds_keep_only(const int *keep, size_t n)
 {
-	int sorted[16];
+	int sorted[FDS_KEEP_MAX];
 	unsigned from = 3;
 	if (n > ARRAY_LEN(sorted))
 		return -EINVAL;

@@ -1,4 +1,12 @@
 libruntime_a_SOURCES += \
 	runtime/microvm/cpio.c \
+	runtime/microvm/driver.c \
+	runtime/microvm/exec.c \
 	runtime/microvm/initramfs.c runtime/microvm/initramfs.h \
-	runtime/microvm/modules.c
+	runtime/microvm/jail.c \
+	runtime/microvm/kernel.c \
+	runtime/microvm/launch.c \
+	runtime/microvm/microvm.h \
+	runtime/microvm/modules.c \
+	runtime/microvm/plan.c \
+	runtime/microvm/talk.c

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Driver 2: a machine. vps-vmm runs it inside the container's wall, as the VPS's init. Who does what at a
+ * start:
+ *
+ *   M  the caller, later the monitor: kernel, initramfs, fds, the tap (launch.c)
+ *   A  M's child, with the effective uid of the VPS's root: user namespace, id maps; ends then
+ *   B  A's child by CLONE_PARENT, so M's: an empty root, no rights, and then vps-vmm (jail.c)
+ *
+ * B's identity is what monitor, stop, pause and adoption go by, as with a container. Everything else is
+ * said to vps-vmm (vmm/api.h) or to the agent in the guest (runtime/guest/agent.h): talk.c, exec.c.
+ */
+#ifndef VPS_RUNTIME_MICROVM_H
+#define VPS_RUNTIME_MICROVM_H
+
+#include "netns/netns.h"
+#include "runtime/container/container.h"
+#include "runtime/guestcfg.h"
+#include "runtime/internal.h"
+#include "vmm/api.h"
+
+#define VM_TAP "tap0"
+
+/* What the group may have beside the guest's memory: vps-vmm, its stacks and rings, KVM's tables (a part of
+ * the memory), page cache while it is written. Measured: a tenth of it with an idle guest. */
+#define VM_OVERHEAD	 (24ull << 20)
+#define VM_OVERHEAD_PART 64
+/* Threads of vps-vmm: CPUs, disks, the loop, and io_uring's workers. */
+#define VM_THREADS 512
+
+/* ---- plan.c: pure ------------------------------------------------------------- */
+
+/* Bytes and CPUs of the machine. n_cpus: the host's, for a definition without a number. */
+uint64_t vm_memory(const struct vps_spec *s);
+unsigned vm_cpus(const struct vps_spec *s, unsigned n_cpus);
+/* What the guest's first process is told; strings are copies. 0, -ENOMEM. */
+int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret);
+/* The kernel's command line. */
+char *vm_cmdline(const struct vps_spec *s);
+
+/* vps-vmm's fds, -1: none. */
+struct vm_fds {
+	int kvm, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
+	int console[2]; /* in, out */
+	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
+};
+#define VM_FDS_INIT                                                                                \
+	{                                                                                          \
+		-1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
+		{                                                                                  \
+			-1, -1, -1                                                                 \
+		}                                                                                  \
+	}
+#define VM_N_FDS (sizeof(struct vm_fds) / sizeof(int))
+/* strv. */
+int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, char ***ret);
+
+/* ---- kernel.c ------------------------------------------------------------------ */
+
+struct vm_kernel {
+	int fd;
+	int modules; /* its folder below /lib/modules; -1: none, all is built in */
+	char path[4096], release[128]; /* release "": not known */
+};
+void vm_kernel_done(struct vm_kernel *k);
+/* path NULL: the newest of /boot that has its modules. -VPS_EUNSUPPORTED, -errno. */
+int vm_kernel_open(const char *path, struct vm_kernel *ret, struct vps_err *err);
+/* Release of a bzImage by its first bytes (Documentation/arch/x86/boot.rst, kernel_version); "" when it says
+ * none. ret: 128 bytes. */
+void vm_kernel_release(const uint8_t *head, size_t len, char *ret);
+
+/* ---- jail.c --------------------------------------------------------------------- */
+
+struct vm_jail {
+	const struct vps_run *run;
+	uint32_t id_base;
+	int up[2];   /* M has [0]: struct box_msg; B gets the tap by it */
+	int exe;     /* vps-vmm */
+	int null, err; /* fds 0 and 1, fd 2 */
+	unsigned n_cpus;
+	struct vm_fds fds;
+};
+/* A's body. */
+_Noreturn void vm_jail_outside(struct vm_jail *j);
+
+/* ---- launch.c ------------------------------------------------------------------- */
+
+int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
+/* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
+int vm_host_check(struct vps_err *err);
+/* Open an installed program of ours ($VPS_LIBEXEC). */
+int vm_program(const char *name, struct vps_err *err);
+
+/* ---- exec.c, talk.c --------------------------------------------------------------- */
+
+int vm_exec(const struct vps_live *l, const struct vps_exec *x, struct vps_exec_handle *ret,
+	    struct vps_err *err);
+/* A connection to the guest's agent, after its HELLO. fd. */
+int vm_agent(const struct vps_live *l, int timeout_ms, struct vps_err *err);
+int vm_pack(const struct vps_live *l, const char *path, int tar_fd, struct vps_err *err);
+int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, int tar_fd,
+	      struct vps_err *err);
+int vm_signal(const struct vps_live *l, int sig, struct vps_err *err);
+void vm_stats(const struct vps_live *l, struct vps_stats *s);
+int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
+	      struct vps_err *err);
+void vm_grown(const struct vps_live *l);
+
+#endif
