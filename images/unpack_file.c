@@ -90,7 +90,7 @@ int img_read_packed(int fd, size_t max, char **ret, size_t *ret_len, struct vps_
 {
 	auto_strbuf sb = STRBUF_INIT;
 	struct archive *a;
-	struct lib l;
+	struct lib l = {0};
 	int r = load(&l, err);
 
 	if (r < 0)

@@ -18,6 +18,7 @@
 #include "runtime/container/container.h"
 #include "runtime/keeper.h"
 #include "runtime/lxcfs.h"
+#include "runtime/microvm/microvm.h"
 #include "runtime/monitor.h"
 
 #define GC_HELP	   "`vps host gc` removes it"
@@ -530,6 +531,7 @@ static void check_temps(struct check *c)
 {
 	struct vps_err err = {0};
 	unsigned n = old_temps(c, c->h->root_fd, ".") + old_temps(c, c->h->root_fd, FILTER_CACHE_DIR) +
+		     old_temps(c, c->h->root_fd, VM_CACHE_DIR) +
 		     old_temps(c, c->h->run_fd, ".");
 	char what[64], dir[ID_STR];
 

@@ -21,7 +21,6 @@
 #include "runtime/monitor_args.h"
 
 #define PREPARE_MS 60000
-#define CACHE	   "cache"
 #define BACKLOG	   16
 
 /* What M makes and its children inherit; both ends of pairs, [0] is M's. */
@@ -190,10 +189,10 @@ static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_
 	if (r < 0)
 		return r;
 	o.program = program;
-	r = fs_mkdir_p(root, CACHE, 0700);
-	cache = r < 0 ? r : fs_open_dir(root, CACHE);
+	r = fs_mkdir_p(root, VM_CACHE_DIR, 0700);
+	cache = r < 0 ? r : fs_open_dir(root, VM_CACHE_DIR);
 	if (cache < 0)
-		return vps_err_sys(err, cache, "open '%s/" CACHE "'", run->conf->root);
+		return vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root);
 	r = initramfs_open(cache, &o, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "kernel '%s'", p->kernel.path);

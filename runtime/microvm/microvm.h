@@ -20,6 +20,7 @@
 #include "vmm/api.h"
 
 #define VM_TAP "tap0"
+#define VM_CACHE_DIR "cache" /* of initramfs, below the root */
 
 /* What the group may have beside the guest's memory: vps-vmm, its stacks and rings, KVM's tables (a part of
  * the memory), page cache while it is written. Measured: a tenth of it with an idle guest. */

@@ -70,3 +70,9 @@ unit_programs += tests/unit/runtime_container_test
 tests_unit_runtime_container_test_SOURCES = tests/unit/runtime_container.c tests/unit/base_util.h
 tests_unit_runtime_container_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_container_test_LDADD = $(runtime_libs)
+
+# the machine driver
+unit_programs += tests/unit/runtime_microvm_test
+tests_unit_runtime_microvm_test_SOURCES = tests/unit/runtime_microvm.c
+tests_unit_runtime_microvm_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_microvm_test_LDADD = $(runtime_libs)
