@@ -23,7 +23,7 @@ cli_sources = \
 	cli/table.c \
 	cli/term.c \
 	cli/verbs.c
-vps_libs = libruntime.a libimages.a libnetns.a libcgroups.a libbase.a \
+vps_libs = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a libbase.a \
 	$(SECCOMP_LIBS) $(CAP_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
 
 bin_PROGRAMS += vps

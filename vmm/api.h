@@ -56,10 +56,12 @@
 
 /* ---- how vps-vmm ends ---- */
 
-/* 0, or what EXIT= said: the guest powered off. Any failure, a guest's panic included (its line is
- * the reason): VMM_EXIT_FAILED with one line on stderr. A reset by the guest: as PID 1 of its
- * namespace with CAP_SYS_BOOT in it, killed by SIGHUP (reboot(2) of that namespace); otherwise
- * VMM_EXIT_RESET. */
+/*
+ * What EXIT= said: the guest powered off after that. Any failure, a guest's panic included (its
+ * line is the reason): VMM_EXIT_FAILED with one line on stderr. As PID 1 of its namespace with
+ * CAP_SYS_BOOT in it, as reboot(2) has it for that namespace: a reset by the guest is a death by
+ * SIGHUP, a power-off without EXIT= one by SIGINT. Without: VMM_EXIT_RESET, and 0.
+ */
 #define VMM_EXIT_RESET	254
 #define VMM_EXIT_FAILED 255
 

@@ -95,7 +95,7 @@ static const struct rule rules[] = {
 	/* the ends */
 	{SYS_exit, V | D},
 	{SYS_exit_group, M},
-	{SYS_reboot, M, ONE_OF, 2, {LINUX_REBOOT_CMD_RESTART}},
+	{SYS_reboot, M, ONE_OF, 2, {LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_CMD_POWER_OFF}},
 };
 
 struct out {

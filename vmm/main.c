@@ -8,14 +8,19 @@
  *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]...
  *
  *     kvm      /dev/kvm, for where there is no such path
- *     restore  a file of vmm_api_snapshot, which may not change for as long as we run; memory,
- * cpus, disks and nets are to be as they were; verify: read and check all of it first gate     once
- * all is prepared and before the guest's first instruction: one byte lets it run, the end of the
- * file ends us without a word ctl      a listening SOCK_SEQPACKET socket: vmm/api.h console
- * different fds; both become nonblocking notify   a connected datagram socket: what the guest tells
- * host port 1 (vmm/api.h) port     the guest's first connection to this host port gets FD: both
- * ways, or in: FD is only read (its bytes go to the guest), or out: only written disk     in this
- * order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
+ *     restore  a file of vmm_api_snapshot, which may not change for as long as we run; memory, cpus,
+ *              disks and nets are to be as they were; verify: read and check all of it first
+ *     gate     a stream socket or a pipe: once all is prepared and before the guest's first
+ *              instruction we say a byte (on a socket), then one byte lets it run; the end of the
+ *              file ends us without a word
+ *     ctl      a listening SOCK_SEQPACKET socket: vmm/api.h
+ *     console  different fds; both become nonblocking
+ *     notify   a connected datagram socket: what the guest tells host port 1 (vmm/api.h)
+ *     port     the guest's first connection to this host port gets FD: both ways, or in: FD is only
+ *              read (its bytes go to the guest), or out: only written
+ *     disk     in this order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
+ *
+ * "vps-vmm check": can this host run a stock kernel? Status 0, or 1 with the reason on stdout.
  *
  * Exit status and signals: vmm/api.h. Every signal that can be caught asks the guest to stop.
  */
@@ -28,11 +33,13 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 
 #include "base/str.h"
 #include "vmm/filter.h"
+#include "vmm/kvm.h"
 #include "vmm/machine.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -288,8 +295,10 @@ static void close_used(struct machine_opts *o)
 static bool gate_opens(struct main *x)
 {
 	ssize_t n = 1;
-	char c;
+	char c = 0;
 
+	if (x->gate >= 0)
+		(void)send(x->gate, &c, 1, MSG_NOSIGNAL); /* a pipe has nobody to tell */
 	if (x->gate >= 0)
 		do
 			n = read(x->gate, &c, 1);
@@ -366,12 +375,21 @@ static bool may_reboot(void)
 	       d[0].effective & 1u << CAP_SYS_BOOT;
 }
 
-static int reset(bool reboots)
+static int reboot_as(unsigned how, int otherwise)
 {
-	if (reboots)
-		syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
-			LINUX_REBOOT_CMD_RESTART, NULL);
-	return VMM_EXIT_RESET;
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, how, NULL);
+	return otherwise; /* without the right */
+}
+
+static int check(void)
+{
+	struct vps_err err = {0};
+	autoclose int kvm = kvm_open(-1, &err);
+	int r = kvm < 0 ? kvm : kvm_check_stock_kernel(&err);
+
+	if (r < 0)
+		puts(err.msg);
+	return r < 0;
 }
 
 int main(int argc, char **argv)
@@ -380,7 +398,11 @@ int main(int argc, char **argv)
 	struct vps_err err = {0};
 	bool reboots = may_reboot();
 	char why[160] = "";
-	int code = 0, r = walls(&err);
+	int code = -1, r;
+
+	if (argc == 2 && str_eq(argv[1], "check"))
+		return check();
+	r = walls(&err);
 
 	x.o.filtered = FILTERED;
 	if (r == 0)
@@ -404,6 +426,9 @@ int main(int argc, char **argv)
 	/* All that is ours ends with us; what it costs to take it down piece by piece is not spent.
 	 */
 	if (r == VM_RESET)
-		_exit(reset(reboots));
+		_exit(reboots ? reboot_as(LINUX_REBOOT_CMD_RESTART, VMM_EXIT_RESET)
+			      : VMM_EXIT_RESET);
+	if (r == VM_POWEROFF && code < 0)
+		_exit(reboots ? reboot_as(LINUX_REBOOT_CMD_POWER_OFF, 0) : 0);
 	_exit(r == VM_POWEROFF ? code : VMM_EXIT_FAILED);
 }

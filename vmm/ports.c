@@ -13,7 +13,7 @@
 
 void ports_init(struct ports *p, struct loop *l, int notify)
 {
-	*p = (struct ports){.loop = l, .notify = notify};
+	*p = (struct ports){.loop = l, .notify = notify, .exit_code = -1};
 }
 
 static void conn_free(struct notify_conn *c)

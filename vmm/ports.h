@@ -29,7 +29,7 @@ struct ports {
 	size_t n;
 	int notify; /* a connected datagram socket, or -1; the caller's */
 	struct notify_conn *conn[VMM_NOTIFY_CONNS];
-	int exit_code;	 /* of EXIT=, 0 before */
+	int exit_code;	 /* of EXIT=, -1 before */
 	bool reboot;	 /* REBOOT=1 was said */
 	char error[128]; /* of ERROR=, harmless to show; "" before */
 };
