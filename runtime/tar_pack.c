@@ -11,12 +11,14 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
 
+#define XATTR_MAX 65536
 #define DEPTH_MAX 200 /* one fd a level */
 
 struct seen { /* a file with several names: the later ones are hard links to the first */
@@ -32,6 +34,10 @@ struct packer {
 	size_t n_seen, cap_seen;
 	unsigned depth;
 	struct vps_err *err;
+	/* tar_pack_tree */
+	bool tree;
+	dev_t dev;
+	struct strbuf xattrs; /* records of the entry at hand */
 };
 
 unsigned tar_checksum(const struct tar_header *h)
@@ -153,6 +159,8 @@ static int put_entry(struct packer *p, const struct stat *st, char type, const c
 		octal(h.devmajor, sizeof(h.devmajor), major(st->st_rdev));
 		octal(h.devminor, sizeof(h.devminor), minor(st->st_rdev));
 	}
+	sb_addn(&pax, p->xattrs.s, p->xattrs.len);
+	p->xattrs.len = 0;
 	if (sb_ok(&pax) < 0 || sb_ok(&name) < 0)
 		return fail(p, -ENOMEM, "packing");
 	if (pax.len) {
@@ -161,6 +169,44 @@ static int put_entry(struct packer *p, const struct stat *st, char type, const c
 			return r;
 	}
 	return put_header(p, &h);
+}
+
+bool tar_wants_xattr(const char *name)
+{
+	return str_starts(name, "user.") || str_eq(name, "security.capability") ||
+	       str_eq(name, "system.posix_acl_access") || str_eq(name, "system.posix_acl_default");
+}
+
+static int one_xattr(struct packer *p, int fd, const char *name)
+{
+	char value[XATTR_MAX];
+	autofree char *hex = NULL, *key = NULL;
+	ssize_t n = fgetxattr(fd, name, value, sizeof(value));
+
+	if (n < 0)
+		return errno == ENODATA ? 0 : -errno;
+	hex = malloc((size_t)n * 2 + 1);
+	key = str_fmt(TAR_XATTR "%s", name);
+	if (!hex || !key)
+		return -ENOMEM;
+	fmt_hex(value, (size_t)n, hex);
+	pax_record(&p->xattrs, key, hex);
+	return sb_ok(&p->xattrs);
+}
+
+static int look_for_xattrs(struct packer *p, int fd)
+{
+	char names[XATTR_MAX];
+	ssize_t n = p->tree ? flistxattr(fd, names, sizeof(names)) : 0;
+	int r = 0;
+
+	p->xattrs.len = 0;
+	if (n < 0)
+		return errno == EOPNOTSUPP ? 0 : -errno;
+	for (char *x = names; x < names + n && r == 0; x += strlen(x) + 1)
+		if (tar_wants_xattr(x))
+			r = one_xattr(p, fd, x);
+	return r;
 }
 
 /* Exactly size bytes: less is filled up, more is left. */
@@ -222,6 +268,9 @@ static int pack_file(struct packer *p, int dirfd, const char *name)
 		return fail(p, r, "packing");
 	if (r == 1)
 		return put_entry(p, &st, '1', first, 0);
+	r = look_for_xattrs(p, fd);
+	if (r < 0)
+		return fail(p, r, "attributes of");
 	r = put_entry(p, &st, '0', NULL, (uint64_t)st.st_size);
 	return r ?: put_data(p, fd, (uint64_t)st.st_size);
 }
@@ -297,8 +346,11 @@ static int pack_dir(struct packer *p, int dirfd, const char *name)
 	if (p->depth++ >= DEPTH_MAX) {
 		r = fail(p, -ELOOP, "too deep");
 	} else {
-		r = put_entry(p, &st, '5', NULL, 0);
-		if (r == 0 && (p->depth == 1 || !is_view(fd)))
+		r = look_for_xattrs(p, fd);
+		r = r < 0 ? fail(p, r, "attributes of") : put_entry(p, &st, '5', NULL, 0);
+		if (p->depth == 1)
+			p->dev = st.st_dev;
+		if (r == 0 && (p->depth == 1 || !is_view(fd)) && (!p->tree || st.st_dev == p->dev))
 			r = pack_children(p, d);
 	}
 	p->depth--;
@@ -331,10 +383,10 @@ static int pack_any(struct packer *p, int dirfd, const char *name)
 	}
 }
 
-int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err *err)
+static int pack(int dirfd, const char *name, const char *as, bool tree, int fd, struct vps_err *err)
 {
 	static const char end[2 * TAR_BLOCK];
-	struct packer p = {.out = fd, .err = err};
+	struct packer p = {.out = fd, .err = err, .tree = tree};
 	int r;
 
 	sb_add(&p.path, as);
@@ -344,5 +396,16 @@ int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err
 		free(p.seen[i].path);
 	free(p.seen);
 	sb_done(&p.path);
+	sb_done(&p.xattrs);
 	return r;
+}
+
+int tar_pack(int dirfd, const char *name, const char *as, int fd, struct vps_err *err)
+{
+	return pack(dirfd, name, as, false, fd, err);
+}
+
+int tar_pack_tree(int dirfd, int fd, struct vps_err *err)
+{
+	return pack(dirfd, ".", ".", true, fd, err);
 }

@@ -16,37 +16,13 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
-#include "runtime/tar.h"
+#include "runtime/tar_impl.h"
 
 #define PATH_LONGEST 4095
 #define PAX_MAX	     (1u << 20) /* bytes of one extended header */
 #define DIRS_MAX     (1u << 20)
 
-struct entry {
-	char *path, *link; /* owned */
-	char type;
-	mode_t mode;
-	uint64_t uid, gid, size;
-	int64_t mtime;
-};
-
-struct pending { /* a directory gets its mode when all is in it */
-	char *path;
-	mode_t mode;
-	int64_t mtime;
-};
-
-struct unpacker {
-	int in, base;
-	const struct tar_unpack_opts *o;
-	struct vps_err *err;
-	char *top; /* owned; with o->as: what the first entry's top component was */
-	struct pending *dirs;
-	size_t n_dirs, cap_dirs;
-	int left_out;
-};
-
-static int fail(struct unpacker *u, int r, const char *path, const char *what)
+int tar_fail(struct unpacker *u, int r, const char *path, const char *what)
 {
 	autofree char *safe = str_escape(path);
 
@@ -62,12 +38,13 @@ static void entry_done(struct entry *e)
 {
 	free(e->path);
 	free(e->link);
+	strv_free(e->xattrs);
 	memset(e, 0, sizeof(*e));
 }
 
 /* ---- reading ------------------------------------------------------------------ */
 
-static int get(struct unpacker *u, void *buf, size_t len)
+int tar_get(struct unpacker *u, void *buf, size_t len)
 {
 	ssize_t n = fs_read_full(u->in, buf, len);
 
@@ -76,23 +53,18 @@ static int get(struct unpacker *u, void *buf, size_t len)
 	return (size_t)n == len ? 0 : broken(u, "it ends too early");
 }
 
-static int skip(struct unpacker *u, uint64_t len)
+int tar_skip(struct unpacker *u, uint64_t len)
 {
 	char buf[16384];
 
 	while (len) {
 		size_t n = len < sizeof(buf) ? (size_t)len : sizeof(buf);
-		int r = get(u, buf, n);
+		int r = tar_get(u, buf, n);
 		if (r < 0)
 			return r;
 		len -= n;
 	}
 	return 0;
-}
-
-static uint64_t padding(uint64_t size)
-{
-	return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
 /* Octal text, or GNU's base-256 with the top bit set. -ERANGE. */
@@ -136,8 +108,8 @@ static int read_text(struct unpacker *u, uint64_t size, char **ret)
 	text = malloc(size + 1);
 	if (!text)
 		return vps_err_sys(u->err, -ENOMEM, "stream");
-	r = get(u, text, size);
-	r = r ?: skip(u, padding(size));
+	r = tar_get(u, text, size);
+	r = r ?: tar_skip(u, tar_padding(size));
 	if (r < 0) {
 		free(text);
 		return r;
@@ -170,6 +142,8 @@ static int pax_value(struct entry *e, const char *key, const char *value)
 			e->mtime = (int64_t)whole;
 		return 0;
 	}
+	if (str_starts(key, TAR_XATTR))
+		return strv_addf(&e->xattrs, "%s=%s", key + strlen(TAR_XATTR), value);
 	/* GNU's sparse files hold less than their size says: not to be taken for plain ones */
 	return str_starts(key, "GNU.sparse") ? -EOPNOTSUPP : 0;
 }
@@ -314,7 +288,7 @@ static int clean_path(struct unpacker *u, const char *raw, char **ret)
 	bool dot_top = str_eq(raw, ".") || str_starts(raw, "./"), first = true;
 
 	if (strlen(raw) > PATH_LONGEST)
-		return fail(u, -ENAMETOOLONG, raw, "name");
+		return tar_fail(u, -ENAMETOOLONG, raw, "name");
 	if (strv_split(raw, "/", &part) < 0)
 		return vps_err_sys(u->err, -ENOMEM, "stream");
 	if (u->o->as && dot_top)
@@ -323,9 +297,9 @@ static int clean_path(struct unpacker *u, const char *raw, char **ret)
 		if (!**p || str_eq(*p, "."))
 			continue;
 		if (str_eq(*p, ".."))
-			return fail(u, -EPERM, raw, "refused: '..' in");
+			return tar_fail(u, -EPERM, raw, "refused: '..' in");
 		if (u->o->as && first && check_top(u, dot_top ? "." : *p) < 0)
-			return fail(u, -ENOTDIR, u->o->as, "the stream has several entries:");
+			return tar_fail(u, -ENOTDIR, u->o->as, "the stream has several entries:");
 		if (out.len)
 			sb_addc(&out, '/');
 		sb_add(&out, u->o->as && !dot_top && first ? u->o->as : *p);
@@ -335,16 +309,16 @@ static int clean_path(struct unpacker *u, const char *raw, char **ret)
 	return *ret ? 0 : vps_err_sys(u->err, -ENOMEM, "stream");
 }
 
-static int open_at(struct unpacker *u, const char *path, int flags)
+int tar_open_at(struct unpacker *u, const char *path, int flags)
 {
 	uint64_t resolve =
-		u->o->host ? RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS;
+		u->o->host || u->o->sync ? RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS;
 
 	return sys_openat2(u->base, *path ? path : ".", (uint64_t)(flags | O_CLOEXEC), 0, resolve);
 }
 
 /* Directory of path's last component, made when missing. *ret_name points into path. */
-static int open_parent(struct unpacker *u, const char *path, const char **ret_name)
+int tar_open_parent(struct unpacker *u, const char *path, const char **ret_name)
 {
 	const char *slash = strrchr(path, '/');
 	autofree char *dir = slash ? strndup(path, (size_t)(slash - path)) : strdup("");
@@ -353,7 +327,7 @@ static int open_parent(struct unpacker *u, const char *path, const char **ret_na
 	*ret_name = slash ? slash + 1 : path;
 	if (!dir)
 		return -ENOMEM;
-	fd = open_at(u, dir, O_RDONLY | O_DIRECTORY);
+	fd = tar_open_at(u, dir, O_RDONLY | O_DIRECTORY);
 	if (fd != -ENOENT)
 		return fd;
 	/* one level at a time, each opened by the same rule */
@@ -364,7 +338,7 @@ static int open_parent(struct unpacker *u, const char *path, const char **ret_na
 		name = strrchr(dir, '/');
 		{
 			autofree char *up = name ? strndup(dir, (size_t)(name - dir)) : strdup("");
-			autoclose int at = up ? open_at(u, up, O_RDONLY | O_DIRECTORY) : -ENOMEM;
+			autoclose int at = up ? tar_open_at(u, up, O_RDONLY | O_DIRECTORY) : -ENOMEM;
 			if (at < 0)
 				return at;
 			if (mkdirat(at, name ? name + 1 : dir, 0755) < 0 && errno != EEXIST)
@@ -374,7 +348,7 @@ static int open_parent(struct unpacker *u, const char *path, const char **ret_na
 			break;
 		*p = '/';
 	}
-	return open_at(u, dir, O_RDONLY | O_DIRECTORY);
+	return tar_open_at(u, dir, O_RDONLY | O_DIRECTORY);
 }
 
 /* ---- making ---------------------------------------------------------------------- */
@@ -420,15 +394,15 @@ static int copy_body(struct unpacker *u, const struct entry *e, int fd)
 
 	while (left) {
 		size_t n = left < sizeof(buf) ? (size_t)left : sizeof(buf);
-		int r = get(u, buf, n);
+		int r = tar_get(u, buf, n);
 		if (r < 0)
 			return r;
 		r = fs_write_all(fd, buf, n);
 		if (r < 0)
-			return fail(u, r, e->path, "writing");
+			return tar_fail(u, r, e->path, "writing");
 		left -= n;
 	}
-	return skip(u, padding(e->size));
+	return tar_skip(u, tar_padding(e->size));
 }
 
 static int make_file(struct unpacker *u, struct entry *e, int dirfd, const char *name)
@@ -438,10 +412,10 @@ static int make_file(struct unpacker *u, struct entry *e, int dirfd, const char 
 	int r = clear_way(dirfd, name);
 
 	if (r < 0)
-		return fail(u, r, e->path, "replacing");
+		return tar_fail(u, r, e->path, "replacing");
 	fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return fail(u, -errno, e->path, "making");
+		return tar_fail(u, -errno, e->path, "making");
 	r = copy_body(u, e, fd);
 	if (r < 0)
 		return r;
@@ -449,7 +423,7 @@ static int make_file(struct unpacker *u, struct entry *e, int dirfd, const char 
 	if (r == 0 && fchmod(fd, mode_of(u, e)) < 0)
 		r = -errno;
 	if (r < 0)
-		return fail(u, r, e->path, "owner of");
+		return tar_fail(u, r, e->path, "owner of");
 	futimens(fd, times(e->mtime, t));
 	return 0;
 }
@@ -460,16 +434,16 @@ static int make_dir(struct unpacker *u, struct entry *e, int dirfd, const char *
 	int r = 0;
 
 	if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
-		return fail(u, -errno, e->path, "making");
+		return tar_fail(u, -errno, e->path, "making");
 	if (fstatat(dirfd, name, &st, u->o->host ? AT_SYMLINK_NOFOLLOW : 0) < 0)
-		return fail(u, -errno, e->path, "making");
+		return tar_fail(u, -errno, e->path, "making");
 	if (!S_ISDIR(st.st_mode))
-		return fail(u, -ENOTDIR, e->path, "making");
+		return tar_fail(u, -ENOTDIR, e->path, "making");
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
 		return 0; /* a link to a directory, in a VPS: what it leads to keeps its owner */
 	r = set_owner(u, e, dirfd, name);
 	if (r < 0)
-		return fail(u, r, e->path, "owner of");
+		return tar_fail(u, r, e->path, "owner of");
 	if (u->n_dirs >= DIRS_MAX || mem_grow(u->dirs, u->n_dirs, u->cap_dirs) < 0)
 		return vps_err_sys(u->err, -ENOMEM, "stream");
 	u->dirs[u->n_dirs++] = (struct pending){take_ptr(e->path), mode_of(u, e), e->mtime};
@@ -488,9 +462,14 @@ static int make_symlink(struct unpacker *u, struct entry *e, int dirfd, const ch
 		r = -errno;
 	r = r ?: set_owner(u, e, dirfd, name);
 	if (r < 0)
-		return fail(u, r, e->path, "link");
+		return tar_fail(u, r, e->path, "link");
 	utimensat(dirfd, name, times(e->mtime, t), AT_SYMLINK_NOFOLLOW);
 	return 0;
+}
+
+int tar_link_target(struct unpacker *u, const struct entry *e, char **ret)
+{
+	return clean_path(u, e->link, ret);
 }
 
 /* To another entry of the same stream, found by the same walk; of a symbolic link it is a second name. */
@@ -506,9 +485,9 @@ static int make_hardlink(struct unpacker *u, struct entry *e, int dirfd, const c
 		return r;
 	if (str_eq(target, e->path))
 		return 0;
-	from = *target ? open_parent(u, target, &from_name) : -EINVAL;
+	from = *target ? tar_open_parent(u, target, &from_name) : -EINVAL;
 	if (from < 0 || fstatat(from, from_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return fail(u, from < 0 ? from : -errno, e->link, "link to");
+		return tar_fail(u, from < 0 ? from : -errno, e->link, "link to");
 	if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
 		u->left_out++;
 		return 0;
@@ -516,7 +495,7 @@ static int make_hardlink(struct unpacker *u, struct entry *e, int dirfd, const c
 	r = clear_way(dirfd, name);
 	if (r == 0 && linkat(from, from_name, dirfd, name, 0) < 0)
 		r = -errno;
-	return r < 0 ? fail(u, r, e->path, "link") : 0;
+	return r < 0 ? tar_fail(u, r, e->path, "link") : 0;
 }
 
 static int make_fifo(struct unpacker *u, struct entry *e, int dirfd, const char *name)
@@ -528,7 +507,7 @@ static int make_fifo(struct unpacker *u, struct entry *e, int dirfd, const char 
 	r = r ?: set_owner(u, e, dirfd, name);
 	if (r == 0 && fchmodat(dirfd, name, mode_of(u, e), 0) < 0)
 		r = -errno;
-	return r < 0 ? fail(u, r, e->path, "fifo") : 0;
+	return r < 0 ? tar_fail(u, r, e->path, "fifo") : 0;
 }
 
 static int make_typed(struct unpacker *u, struct entry *e, int dirfd, const char *name)
@@ -569,13 +548,15 @@ static int one_entry(struct unpacker *u, struct entry *e)
 		e->type = '5';
 	free(e->path);
 	e->path = take_ptr(path);
+	if (!*e->path && u->o->sync)
+		return e->type == '5' ? tar_sync_entry(u, e, u->base, "") : broken(u, "an entry without a name");
 	if (!*e->path) /* "./": the directory that is there */
 		return e->type == '5' ? 0 : broken(u, "an entry without a name");
-	dirfd = open_parent(u, e->path, &name);
+	dirfd = tar_open_parent(u, e->path, &name);
 	if (dirfd < 0)
-		return fail(u, dirfd, e->path, "directory of");
+		return tar_fail(u, dirfd, e->path, "directory of");
 	/* only a plain file has a body; for others a size says nothing */
-	return make_typed(u, e, dirfd, name);
+	return u->o->sync ? tar_sync_entry(u, e, dirfd, name) : make_typed(u, e, dirfd, name);
 }
 
 /* Deepest last in the stream, so from the end: a parent's time is touched by nothing after it. */
@@ -583,12 +564,12 @@ static int finish_dirs(struct unpacker *u)
 {
 	for (size_t i = u->n_dirs; i-- > 0;) {
 		struct pending *d = &u->dirs[i];
-		autoclose int fd = open_at(u, d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+		autoclose int fd = tar_open_at(u, d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 		struct timespec t[2];
 		if (fd < 0)
 			continue; /* replaced by a later entry */
 		if (fchmod(fd, d->mode) < 0)
-			return fail(u, -errno, d->path, "mode of");
+			return tar_fail(u, -errno, d->path, "mode of");
 		futimens(fd, times(d->mtime, t));
 	}
 	return 0;
@@ -612,6 +593,8 @@ int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_er
 	}
 	if (r == 0 && !any)
 		r = broken(&u, "it is empty");
+	if (r == 0 && o->sync)
+		r = tar_sync_finish(&u);
 	r = r ?: finish_dirs(&u);
 	if (r == 0)
 		drain(&u);
@@ -619,5 +602,6 @@ int tar_unpack(int dirfd, const struct tar_unpack_opts *o, int fd, struct vps_er
 		free(u.dirs[i].path);
 	free(u.dirs);
 	free(u.top);
+	free(u.seen);
 	return r < 0 ? r : u.left_out;
 }

@@ -175,12 +175,83 @@ static void test_broken_streams(void **state)
 		hostile(t, bad[i], true, true);
 }
 
+/* One tree becomes equal to another; what was equal is not touched. */
+static void test_sync(void **state)
+{
+	struct test_dir *t = *state;
+	struct vps_err err = {0};
+	struct stat before, after;
+
+	assert_int_equal(sh(t, MAKE_TREE), 0);
+	assert_int_equal(sh(t, "cp -a in to && setfattr -n user.a -v x in/d/big 2>/dev/null; "
+			       /* other bytes at the same size and time, in the second chunk */
+			       "cp -a in/d/big in/big2 && cp -a in/big2 to/big2 && "
+			       "printf X | dd of=to/big2 bs=1 seek=150000 conv=notrunc status=none && "
+			       "touch -r in/big2 to/big2 && "
+			       "truncate -s 50M in/hole && printf end >>in/hole && "
+			       "echo more >in/new && mkdir in/newdir && echo n >in/newdir/n && "
+			       "rm -r to/d/e && mkdir -p to/gone/deep/er && echo g >to/gone/deep/er/g && "
+			       "rm to/soft && mkdir to/soft && echo s >to/soft/s && "
+			       "rm to/p && echo p >to/p && chmod 600 to/empty && rm in/longlink && "
+			       "ln -sfn /etc to/d/up && rm to/hard && cp to/f to/hard && "
+			       "touch -d @5 in/f to/f to/hard"),
+			 0);
+	assert_int_equal(fstatat(t->fd, "to/d/big", &before, 0), 0);
+	{
+		autoclose int in = fs_open_dir(t->fd, "in");
+		autoclose int out = stream_open(t, "s.tar", O_WRONLY | O_CREAT | O_TRUNC);
+
+		if (tar_pack_tree(in, out, &err) < 0)
+			fail_msg("%s", err.msg);
+	}
+	{
+		autoclose int to = fs_open_dir(t->fd, "to");
+		autoclose int stream = stream_open(t, "s.tar", O_RDONLY);
+
+		if (tar_sync(to, stream, &err) != 0)
+			fail_msg("%s", err.msg);
+	}
+	assert_int_equal(sh(t, "diff -r -x p --no-dereference in to"), 0);
+	assert_int_equal(sh(t, "cd in && find . ! -name . -printf '%p %y %m %U %G %l %n\\n' | sort >../a && cd ../to && "
+			       "find . ! -name . -printf '%p %y %m %U %G %l %n\\n' | sort >../b && cd .. && diff a b"), 0);
+	assert_int_equal(sh(t, "[ $(stat -c %b to/hole) -lt 1000 ] && [ $(stat -c %Y to/f) = 5 ]"), 0);
+	assert_int_equal(fstatat(t->fd, "to/d/big", &after, 0), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_int_equal(sh(t, "[ \"$(getfattr --absolute-names -d in/d/big | tail -n+2)\" = "
+			       "\"$(getfattr --absolute-names -d to/d/big | tail -n+2)\" ]"), 0);
+	/* Once more: nothing is left to do, and nothing is done. */
+	assert_int_equal(sh(t, "find to -printf '%p %i %C@\\n' | sort >a"), 0);
+	{
+		autoclose int to = fs_open_dir(t->fd, "to");
+		autoclose int stream = stream_open(t, "s.tar", O_RDONLY);
+
+		assert_int_equal(tar_sync(to, stream, NULL), 0);
+	}
+	assert_int_equal(sh(t, "find to -printf '%p %i %C@\\n' | sort >b && diff a b"), 0);
+}
+
+/* Links in the stream lead nowhere. */
+static void test_sync_hostile(void **state)
+{
+	struct test_dir *t = *state;
+
+	assert_int_equal(sh(t, "mkdir to canary && echo c >canary/c && "
+			       "mkdir in && ln -s ../canary in/a && tar -cf s.tar -C in ./a && rm in/a && "
+			       "mkdir in/a && echo evil >in/a/c && tar -rf s.tar -C in ./a/c"), 0);
+	autoclose int to = fs_open_dir(t->fd, "to");
+	autoclose int stream = stream_open(t, "s.tar", O_RDONLY);
+
+	assert_true(tar_sync(to, stream, NULL) < 0);
+	assert_int_equal(sh(t, "[ \"$(cat canary/c)\" = c ]"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		dir_test(test_round_trip), dir_test(test_gnu_reads_ours),
 		dir_test(test_ours_reads_gnu), dir_test(test_hostile),
-		dir_test(test_broken_streams),
+		dir_test(test_broken_streams), dir_test(test_sync),
+		dir_test(test_sync_hostile),
 	};
 
 	if (geteuid() != 0) {
