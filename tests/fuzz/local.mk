@@ -33,3 +33,9 @@ tests_fuzz_vmm_boot_fuzz_SOURCES = tests/fuzz/vmm_boot_fuzz.c vmm/loader.c vmm/m
 	$(libbase_a_SOURCES)
 tests_fuzz_vmm_boot_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_vmm_boot_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/agent_fuzz
+tests_fuzz_agent_fuzz_SOURCES = tests/fuzz/agent_fuzz.c runtime/guest/client.c runtime/guest/wire.c \
+	runtime/guestcfg.c runtime/guestconf.c runtime/guestconf_net.c netns/text.c $(libbase_a_SOURCES)
+tests_fuzz_agent_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_agent_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)

@@ -37,3 +37,7 @@ unit_programs += tests/unit/images_archives_test
 tests_unit_images_archives_test_SOURCES = tests/unit/images_archives.c tests/unit/images_tar.h \
 	tests/unit/base_util.h
 tests_unit_images_archives_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) $(UNIT_LIBS)
+unit_programs += tests/unit/images_erofs_test
+tests_unit_images_erofs_test_SOURCES = tests/unit/images_erofs.c tests/unit/images_tar.h \
+	tests/unit/base_util.h
+tests_unit_images_erofs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) $(UNIT_LIBS)

@@ -76,3 +76,12 @@ unit_programs += tests/unit/runtime_microvm_test
 tests_unit_runtime_microvm_test_SOURCES = tests/unit/runtime_microvm.c
 tests_unit_runtime_microvm_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_microvm_test_LDADD = $(runtime_libs)
+# a machine's guest
+unit_programs += tests/unit/runtime_guest_test tests/unit/runtime_agent_test
+tests_unit_runtime_guest_test_SOURCES = tests/unit/runtime_guest.c tests/unit/base_util.h
+tests_unit_runtime_guest_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_guest_test_LDADD = $(runtime_libs)
+tests_unit_runtime_agent_test_SOURCES = tests/unit/runtime_agent.c tests/unit/base_util.h \
+	runtime/guest/job.c runtime/guest/session.c runtime/guest/stat.c
+tests_unit_runtime_agent_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_agent_test_LDADD = $(runtime_libs)
