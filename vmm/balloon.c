@@ -134,6 +134,26 @@ void balloon_done(struct balloon *b)
 	vdev_done(&b->dev);
 }
 
+void balloon_save(struct balloon *b, struct balloon_state *ret)
+{
+	pthread_mutex_lock(&b->dev.lock);
+	*ret = (struct balloon_state){
+		.config = b->config,
+		.stats_head = b->stats_head,
+		.has_stats_buf = b->has_stats_buf,
+	};
+	pthread_mutex_unlock(&b->dev.lock);
+}
+
+void balloon_restore(struct balloon *b, const struct balloon_state *s)
+{
+	b->config.num_pages = s->config.num_pages;
+	b->config.actual = s->config.actual;
+	b->stats_head = (uint16_t)s->stats_head;
+	/* Else there is no ring to give it back to. */
+	b->has_stats_buf = s->has_stats_buf && b->dev.vq[STATS].s.ready;
+}
+
 void balloon_set(struct balloon *b, uint64_t bytes)
 {
 	uint64_t most = b->dev.mem->size;

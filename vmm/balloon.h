@@ -26,6 +26,13 @@ struct balloon {
 
 int balloon_init(struct balloon *b, const struct gmem *mem);
 void balloon_done(struct balloon *b);
+/* What a snapshot keeps besides vdev_state, and its way back, behind vdev_restore. */
+struct balloon_state {
+	struct virtio_balloon_config config;
+	uint32_t stats_head, has_stats_buf;
+};
+void balloon_save(struct balloon *b, struct balloon_state *ret);
+void balloon_restore(struct balloon *b, const struct balloon_state *s);
 /* From any thread: how many bytes the balloon should take from the guest. */
 void balloon_set(struct balloon *b, uint64_t bytes);
 uint64_t balloon_target(struct balloon *b);

@@ -11,13 +11,13 @@
 struct snap_cpu {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	struct kvm_xsave xsave;
 	struct kvm_xcrs xcrs;
 	struct kvm_lapic_state lapic;
 	struct kvm_mp_state mp_state;
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs debugregs;
 	uint32_t tsc_khz, pad;
+	struct kvm_xsave xsave; /* has, in its type, an end that no KVM without AMX uses */
 };
 
 /* Each 0 or a negative code. The CPU's thread is not in KVM_RUN. */

@@ -22,11 +22,6 @@ struct snap_device {
 	uint8_t name[24]; /* a disk's serial, a network card's address */
 };
 
-struct snap_balloon {
-	struct virtio_balloon_config config;
-	uint32_t stats_head, has_stats_buf;
-};
-
 uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len)
 {
 	uint64_t h = seed ^ len * PRIME, w;
@@ -155,7 +150,7 @@ static void describe(struct machine *m, unsigned n, struct snap_device *ret)
 
 static void put_devices(struct strbuf *sb, struct machine *m)
 {
-	struct snap_balloon b;
+	struct balloon_state b;
 
 	for (unsigned i = 0; i < m->vm.n_devices; i++) {
 		struct vdev *v = m->vm.devices[i];
@@ -170,10 +165,7 @@ static void put_devices(struct strbuf *sb, struct machine *m)
 		add(sb, SNAP_DEVICE, i, &d, sizeof(d));
 	}
 	add(sb, SNAP_SERIAL, 0, &m->com.s, sizeof(m->com.s));
-	memset(&b, 0, sizeof(b));
-	b.config = m->balloon.config;
-	b.stats_head = m->balloon.stats_head;
-	b.has_stats_buf = m->balloon.has_stats_buf;
+	balloon_save(&m->balloon, &b);
 	add(sb, SNAP_BALLOON, 0, &b, sizeof(b));
 }
 
@@ -416,8 +408,8 @@ static int set_device(struct machine *m, unsigned n, const struct state *st, str
 static int set_others(struct machine *m, const struct state *st, struct vps_err *err)
 {
 	const void *com = find(st, SNAP_SERIAL, 0, sizeof(m->com.s), NULL);
-	const void *p = find(st, SNAP_BALLOON, 0, sizeof(struct snap_balloon), NULL);
-	struct snap_balloon b;
+	const void *p = find(st, SNAP_BALLOON, 0, sizeof(struct balloon_state), NULL);
+	struct balloon_state b;
 
 	if (!com || !p)
 		return damaged(err, "devices");
@@ -425,10 +417,7 @@ static int set_others(struct machine *m, const struct state *st, struct vps_err 
 	if (m->com.s.n_rx > SERIAL_FIFO)
 		return damaged(err, "console");
 	memcpy(&b, p, sizeof(b));
-	m->balloon.config.num_pages = b.config.num_pages;
-	m->balloon.config.actual = b.config.actual;
-	m->balloon.stats_head = (uint16_t)b.stats_head;
-	m->balloon.has_stats_buf = b.has_stats_buf;
+	balloon_restore(&m->balloon, &b);
 	vsock_reset_peers(&m->vsock);
 	return 0;
 }

@@ -39,7 +39,7 @@ enum snap_id {
 	SNAP_CPU,	/* struct snap_cpu */
 	SNAP_DEVICE,	/* number: window; struct snap_device */
 	SNAP_SERIAL,	/* struct serial_state */
-	SNAP_BALLOON,	/* struct snap_balloon */
+	SNAP_BALLOON,	/* struct balloon_state */
 };
 
 struct snap_section {

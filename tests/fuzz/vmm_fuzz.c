@@ -17,6 +17,7 @@
 #include "vmm/balloon.h"
 #include "vmm/blk.h"
 #include "vmm/net.h"
+#include "vmm/ports.h"
 #include "vmm/rng.h"
 #include "vmm/serial.h"
 #include "vmm/vsock.h"
@@ -28,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PEERS  8
 #define REGION 0x200000 /* of the guest's memory, that operations write */
 
-enum { BLK, NET, VSOCK, BALLOON, RNG, SERIAL, N_KINDS };
+enum { BLK, NET, VSOCK, BALLOON, RNG, SERIAL, PORTS, N_KINDS };
+#define RESTORED 0x80 /* the first byte: a snapshot's state comes next */
 
 static struct drv d;
 static struct loop loop;
@@ -41,6 +43,7 @@ static union {
 	struct balloon balloon;
 	struct rng rng;
 	struct serial serial;
+	struct ports ports;
 } u;
 
 struct input {
@@ -124,6 +127,9 @@ static void make(int kind)
 		must(rng_init(&u.rng, &d.mem));
 		d.v = &u.rng.dev;
 		break;
+	case PORTS:
+		ports_init(&u.ports, &loop, wire[0]);
+		break;
 	case SERIAL:
 		must(serial_init(&u.serial));
 		must(serial_attach(&u.serial, &loop, wire[0], -1));
@@ -152,6 +158,9 @@ static void unmake(int kind)
 	case SERIAL:
 		serial_done(&u.serial);
 		break;
+	case PORTS:
+		ports_done(&u.ports);
+		break;
 	}
 	loop_done(&loop);
 	gmem_done(&d.mem);
@@ -159,6 +168,44 @@ static void unmake(int kind)
 	close_fd(&wire[1]);
 	for (int i = 0; i < PEERS; i++)
 		close_fd(&peer[i]);
+}
+
+static void take_bytes(struct input *in, void *p, size_t len)
+{
+	memset(p, 0, len);
+	if (len > in->n)
+		len = in->n;
+	memcpy(p, in->p, len);
+	in->p += len;
+	in->n -= len;
+}
+
+/* Rings that may be, mostly: numbers of any size would never get further than the first check. */
+static int restore(int kind, struct input *in)
+{
+	struct vq_state vq[VDEV_MAX_QUEUES];
+	struct balloon_state b;
+	struct vdev_state s;
+
+	take_bytes(in, &s, sizeof(s));
+	take_bytes(in, vq, sizeof(vq));
+	for (unsigned i = 0; i < VDEV_MAX_QUEUES; i++) {
+		vq[i].desc = (vq[i].desc & 0xff0) + RING(i);
+		vq[i].driver = (vq[i].driver & 0xffe) + AVAIL(i);
+		vq[i].device = (vq[i].device & 0xffc) + USED(i);
+		vq[i].size = vq[i].size & 0x8000 ? vq[i].size : 16;
+	}
+	if (!(s.status & 0x80))
+		s.acked &= d.v->offered;
+	if (vdev_restore(d.v, &s, vq) < 0)
+		return -1;
+	if (kind == BALLOON) {
+		take_bytes(in, &b, sizeof(b));
+		balloon_restore(&u.balloon, &b);
+	}
+	if (kind == VSOCK)
+		vsock_reset_peers(&u.vsock);
+	return 0;
 }
 
 static void turn(void)
@@ -197,6 +244,21 @@ static void host(int kind, struct input *in)
 	int *p = &peer[op % PEERS];
 
 	memset(buf, op, sizeof(buf));
+	if (kind == PORTS) {
+		/* lines, in pieces; a new connection now and then */
+		int fd[2];
+
+		if (*p < 0 && ports_accept(&u.ports, VMM_PORT_NOTIFY, op, fd) == 0) {
+			*p = fd[0];
+			close(fd[1]);
+		}
+		len = len < in->n ? len : in->n;
+		if (*p >= 0 && send(*p, in->p, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			close_fd(p);
+		in->p += len;
+		in->n -= len;
+		return;
+	}
 	if (kind == BALLOON) {
 		struct balloon_stats st;
 
@@ -237,6 +299,8 @@ static void access_reg(int kind, struct input *in, bool write)
 	uint32_t width = 1u << take(in, 1) % 4;
 	uint64_t val = take(in, width);
 
+	if (kind == PORTS)
+		return;
 	if (kind == SERIAL && write)
 		serial_write(&u.serial, off % 10, (uint8_t)val);
 	else if (kind == SERIAL)
@@ -302,8 +366,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 2 || size > 4096)
 		return 0;
-	kind = (int)take(&in, 1) % N_KINDS;
+	uint8_t first = (uint8_t)take(&in, 1);
+
+	kind = (first & ~RESTORED) % N_KINDS;
 	make(kind);
+	if (first & RESTORED && d.v && restore(kind, &in) < 0) {
+		unmake(kind);
+		return 0;
+	}
 	while (in.n)
 		operate(kind, &in);
 	turn();

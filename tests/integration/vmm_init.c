@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 static void show(const char *what, const char *path)
@@ -120,6 +122,110 @@ static void vsock(void)
 	close(fd);
 }
 
+static int connect_host(unsigned from, unsigned port)
+{
+	struct sockaddr_vm a = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = from};
+	int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		printf("bind: %m\n");
+	a.svm_cid = VMADDR_CID_HOST;
+	a.svm_port = port;
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		printf("connect to %u: %m\n", port);
+	return fd;
+}
+
+/* Lines for the host; a port below 1024 is needed for them. */
+static void notify(void)
+{
+	static const char lines[] = "READY=1\nSTATUS=all well\nEXIT=7\n";
+	int fd = connect_host(2000, 1);
+
+	close(fd);
+	fd = connect_host(1000, 1);
+	if (write(fd, lines, sizeof(lines) - 1) != sizeof(lines) - 1)
+		printf("notify: %m\n");
+	close(fd);
+}
+
+/* What stdin has, to stdout. */
+static void stdio(void)
+{
+	int in = connect_host(900, 16), out = connect_host(901, 17);
+	char b[4096];
+	size_t total = 0;
+	ssize_t n;
+
+	while ((n = read(in, b, sizeof(b))) > 0) {
+		total += (size_t)n;
+		if (write(out, b, (size_t)n) != n)
+			printf("stdout: %m\n");
+	}
+	printf("stdin had %zu\n", total);
+	close(in);
+	close(out);
+}
+
+/* Agrees to be stopped, as the agent does. */
+static void agent(void)
+{
+	static const unsigned char yes[] = {1, 0, 0, 0, 8,  0, 0, 0, 'V', 'P', 'S', 'A',
+					    1, 0, 0, 0, 67, 0, 0, 0, 0,	  0,   0,   0};
+	struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = 1};
+	int s = socket(AF_VSOCK, SOCK_STREAM, 0), c;
+	unsigned char b[24];
+	size_t n = 0;
+	ssize_t k;
+
+	if (bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(s, 1) < 0)
+		printf("agent: %m\n");
+	printf("agent ready\n");
+	c = accept(s, NULL, NULL);
+	while (n < sizeof(b) && (k = read(c, b + n, sizeof(b) - n)) > 0)
+		n += (size_t)k;
+	printf("agent asked %zu: %d\n", n, b[16]);
+	if (write(c, yes, sizeof(yes)) != sizeof(yes))
+		printf("agent: %m\n");
+	sleep(1);
+	close(c);
+}
+
+/* Take much memory and give it back. */
+static void memory(void)
+{
+	size_t size = 96u << 20;
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	memset(p, 1, size);
+	printf("memory taken\n");
+	sleep(2);
+	munmap(p, size);
+	printf("memory given\n");
+}
+
+/* Time goes on, also after a restore. */
+static void tick(void)
+{
+	for (int i = 0;; i++) {
+		struct timespec t;
+
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		printf("tick %d at %ld.%02ld\n", i, (long)t.tv_sec, t.tv_nsec / 10000000);
+		usleep(200000);
+	}
+}
+
+static void panic(void)
+{
+	int fd = open("/proc/sysrq-trigger", O_WRONLY);
+
+	tcdrain(1);
+	if (write(fd, "c", 1) != 1)
+		printf("panic: %m\n");
+}
+
 /* The power button is the event device's only interrupt. */
 static void button(void)
 {
@@ -184,6 +290,18 @@ int main(void)
 			vsock();
 		else if (strcmp(w, "button") == 0)
 			button();
+		else if (strcmp(w, "notify") == 0)
+			notify();
+		else if (strcmp(w, "stdio") == 0)
+			stdio();
+		else if (strcmp(w, "agent") == 0)
+			agent();
+		else if (strcmp(w, "memory") == 0)
+			memory();
+		else if (strcmp(w, "tick") == 0)
+			tick();
+		else if (strcmp(w, "panic") == 0)
+			panic();
 		else if (strcmp(w, "reboot") == 0)
 			end = RB_AUTOBOOT;
 	}
