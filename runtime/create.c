@@ -54,7 +54,7 @@ static int fill_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err 
 	if (s->disk == SPEC_UNSET)
 		s->disk = DEFAULT_DISK;
 	if (r == 0 && !s->disk_backend)
-		r = str_set(&s->disk_backend, h->conf.disk_backend);
+		r = str_set(&s->disk_backend, s->isolation == ISOLATION_VM ? "loop" : h->conf.disk_backend);
 	r = r ?: lease_default_ips(h, s);
 	r = r ?: make_uuid(s->uuid);
 	s->created = (uint64_t)time(NULL);

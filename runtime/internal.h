@@ -172,6 +172,12 @@ int store_seccomp(int dir, struct vps_spec *s, struct vps_err *err);
 int rebuild_finish(struct vps_locked *l, struct vps_err *err);
 /* A set was killed while it took leases: some may be in no definition. */
 #define LEASING_FILE "leasing"
+/* The other wall for a stopped VPS, in set's steps (switch.c): the kind of disk that it wants; a copy on one, when
+ * that must be; the exchange, once set's marker is there; the rest goes. */
+int switch_plan(struct vps_locked *l, struct vps_spec *now, struct vps_err *err);
+int switch_prepare(struct vps_locked *l, struct vps_spec *now, struct vps_err *err);
+int switch_commit(struct vps_locked *l, struct vps_err *err);
+int switch_clean(struct vps_locked *l, struct vps_err *err);
 /* Complete a set that was killed. */
 int set_finish(struct vps_locked *l, struct vps_err *err);
 /* Let go of the name that a killed rename left. */

@@ -32,6 +32,7 @@ libruntime_a_SOURCES += \
 	runtime/stats.c \
 	runtime/stop.c \
 	runtime/store.c \
+	runtime/switch.c \
 	runtime/tar.h runtime/tar_impl.h runtime/tar_pack.c runtime/tar_path.c \
 	runtime/tar_sync.c runtime/tar_unpack.c \
 	runtime/vps_exec.c

@@ -122,6 +122,8 @@ static int apply_disk(struct change *c, const struct vps_spec *from, const struc
 
 	plan_disk(from, &was);
 	plan_disk(to, &now);
+	if (from->isolation != to->isolation)
+		was.backend = now.backend; /* the exchange has been */
 	if (was.size == now.size && was.inodes == now.inodes)
 		return 0;
 	return img_disk_resize(c->l->dir, &was, &now, -1, err);
@@ -171,7 +173,8 @@ static int apply(struct change *c, struct vps_err *err)
 	}
 	if (r == 0) {
 		done = 3;
-		r = apply_disk(c, c->was, c->now, err);
+		r = switch_commit(c->l, err);
+		r = r ?: apply_disk(c, c->was, c->now, err);
 	}
 	if (r == 0) {
 		if (c->running && c->now->disk != c->was->disk && driver_of(c->was)->grown)
@@ -272,6 +275,7 @@ static int change_commit(struct change *c, struct vps_err *err)
 	}
 	lease_give_back(l->h, c->was, c->now);
 	unlinkat(l->dir, SET_MARKER, 0);
+	(void)switch_clean(l, NULL); /* else the next who locks it does */
 	if (spec_copy(&copy, c->now) == 0) {
 		spec_done(&l->spec);
 		l->spec = copy;
@@ -294,7 +298,7 @@ int set_finish(struct vps_locked *l, struct vps_err *err)
 	spec_init(&was);
 	r = fs_read(l->dir, SET_MARKER, SET_MARKER_MAX, &text, &len);
 	if (r == -ENOENT)
-		return 0;
+		return switch_clean(l, err);
 	r = r ?: json_parse(text, len, &j, err);
 	r = r ?: spec_from_json(j, &now, err);
 	if (r < 0)
@@ -364,7 +368,11 @@ static int set_locked(struct vps_locked *l, char *const *settings, struct vps_er
 		r = one_setting(&now, *p, c.running, l->spec.name, err);
 	if (r == 0 && spec_equal(&was, &now))
 		return 0;
+	r = r ?: switch_plan(l, &now, err);
 	r = r ?: change_check(&c, &now, err);
+	if (r == 0 && now.isolation != was.isolation)
+		r = need_stopped(l, "put behind another wall", err);
+	r = r ?: switch_prepare(l, &now, err);
 	r = r ?: begin_leasing(l, err);
 	if (r < 0)
 		return r;

@@ -65,6 +65,8 @@ _Noreturn void init_run(struct guest *g);
 
 /* ---- session.c, job.c, stat.c */
 void session_run(struct guest *g, int conn);
+/* The disk's file system to the size of its device. 0 or -errno. */
+int disk_grow(int disk);
 /* The signal that the definition (or the host) means, for this guest's init. */
 int stop_signal_of(const struct guest_cfg *c, int asked);
 void job_exec(struct guest *g, int conn, struct agent_in *in, const char *req, size_t len);

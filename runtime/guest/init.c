@@ -249,8 +249,10 @@ _Noreturn void init_run(struct guest *g)
 		r = vps_err_sys(&err, -errno, "signalfd");
 	if (r >= 0 && g->cfg.argv)
 		r = spawn(&i, &err);
-	if (r >= 0)
+	if (r >= 0) {
+		host_tell("READY=1\n");
 		serve(&i);
+	}
 	flush_output(&i);
 	if (r < 0) {
 		dprintf(2, "vps-guest: %s\n", err.msg);

@@ -111,7 +111,7 @@ static int export_root(struct guest *g, struct vps_err *err)
 
 	if (out < 0)
 		return vps_err_sys(err, out, "connect to the host");
-	return tar_pack(g->root, ".", ".", out, err);
+	return tar_pack_tree(g->root, out, err);
 }
 
 static int boot(struct guest *g, struct vps_err *err)

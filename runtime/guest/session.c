@@ -61,7 +61,7 @@ static int do_reboot(const struct guest *g)
 /* ---- the disk ------------------------------------------------------------------ */
 
 /* The block device may have grown: its file system, too. */
-static int do_grow(int disk)
+int disk_grow(int disk)
 {
 	char path[64], text[32];
 	struct statfs fs;
@@ -150,7 +150,7 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	case AGENT_CLOCK:
 		return do_clock(agent_u64(f->data));
 	case AGENT_GROW:
-		return do_grow(g->disk);
+		return disk_grow(g->disk);
 	case AGENT_SYNC:
 		sync();
 		return 0;

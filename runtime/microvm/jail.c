@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -150,6 +151,8 @@ static int inside(struct vm_jail *j, struct vps_err *err)
 	umask(077);
 	setsid();
 	r = drop(err);
+	if (r >= 0 && j->fleeting && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		r = vps_err_sys(err, -errno, "end with the caller");
 	if (r < 0)
 		return r;
 	execveat(j->exe, "", argv, none, AT_EMPTY_PATH);

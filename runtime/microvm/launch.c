@@ -28,14 +28,30 @@ struct prep {
 	struct vm_jail jail;
 	struct vm_kernel kernel;
 	int pty, gate[2], notify[2], pipes[3];
+	bool export;
 };
+#define PREP_INIT(r)                                                                               \
+	{                                                                                          \
+		.jail = {.run = (r),                                                               \
+			 .id_base = (r)->spec->id_base,                                            \
+			 .up = {-1, -1},                                                           \
+			 .exe = -1,                                                                \
+			 .null = -1,                                                               \
+			 .err = -1,                                                                \
+			 .n_cpus = online_cpus(),                                                  \
+			 .fds = VM_FDS_INIT},                                                      \
+		.kernel = {.fd = -1, .modules = -1}, .pty = -1, .gate = {-1, -1},                  \
+		.notify = {-1, -1}, .pipes = {-1, -1, -1},                                         \
+	}
 
 static void prep_done(struct prep *p)
 {
 	int *fds = (int *)&p->jail.fds;
 
 	for (size_t i = 0; i < VM_N_FDS; i++)
-		if (&fds[i] != &p->jail.fds.image && &fds[i] != &p->jail.fds.disk) /* the run's */
+		/* the run's, and the caller's */
+		if (&fds[i] != &p->jail.fds.image && &fds[i] != &p->jail.fds.disk &&
+		    &fds[i] != &p->jail.fds.export)
 			close_fd(&fds[i]);
 	vm_kernel_done(&p->kernel);
 	close_fd(&p->pty);
@@ -145,8 +161,9 @@ static int make_pipes(struct prep *p, const struct vps_run *run)
 	if (r < 0)
 		return r; /* the process ends */
 	p->jail.err = fcntl(stdio[2], F_DUPFD_CLOEXEC, 3);
-	if (run->under_init) {
-		memcpy(p->jail.fds.stdio, stdio, sizeof(stdio));
+	if (run->under_init || p->export) {
+		if (!p->export)
+			memcpy(p->jail.fds.stdio, stdio, sizeof(stdio));
 		p->jail.fds.console[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		p->jail.fds.console[1] = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	} else {
@@ -198,6 +215,8 @@ static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_
 		return vps_err_wrap(err, r, "kernel '%s'", p->kernel.path);
 	p->jail.fds.initrd[0] = r;
 	r = vm_guest_cfg(run, &cfg);
+	if (p->export)
+		cfg.role = GUEST_EXPORT;
 	if (r < 0)
 		return vps_err_sys(err, r, "what the guest is told");
 	r = initramfs_config(&cfg, err);
@@ -235,14 +254,15 @@ static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *er
 		r = f->kvm = open_kvm(err);
 	if (r >= 0)
 		r = p->jail.exe = vm_program("vps-vmm", err);
-	r = r < 0 ? r : make_ctl(p, run, err);
+	r = r < 0 || p->export ? r : make_ctl(p, run, err);
 	if (r < 0)
 		return r;
 	f->kernel = take_fd(p->kernel.fd);
 	p->jail.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (p->jail.null < 0)
 		r = -errno;
-	r = r ?: run->spec->console == CONSOLE_PTY ? make_pty(p) : make_pipes(p, run);
+	if (r == 0)
+		r = run->spec->console == CONSOLE_PTY && !p->export ? make_pty(p) : make_pipes(p, run);
 	if (r == 0 && (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->jail.up) < 0 ||
 		       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->gate) < 0 ||
 		       socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p->notify) < 0))
@@ -357,21 +377,7 @@ static int birth(struct prep *p, const struct vps_run *run, pid_t *ret_pid, int 
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
 {
-	auto_done(prep_done) struct prep p = {
-		.jail = {.run = run,
-			 .id_base = run->spec->id_base,
-			 .up = {-1, -1},
-			 .exe = -1,
-			 .null = -1,
-			 .err = -1,
-			 .n_cpus = online_cpus(),
-			 .fds = VM_FDS_INIT},
-		.kernel = {.fd = -1, .modules = -1},
-		.pty = -1,
-		.gate = {-1, -1},
-		.notify = {-1, -1},
-		.pipes = {-1, -1, -1},
-	};
+	auto_done(prep_done) struct prep p = PREP_INIT(run);
 	autoclose int netns = -1;
 	autoclose int pidfd = -1;
 	struct proc_ident init;
@@ -406,4 +412,41 @@ int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_er
 		.rootfs = -1,
 	};
 	return 0;
+}
+
+/* ---- a machine that only packs ---------------------------------------------------------------- */
+
+static int run_export(struct prep *p, const struct vps_run *run, pid_t *ret_pid, struct vps_err *err)
+{
+	autoclose int netns = -1;
+	int r = prepare(p, run, err);
+
+	r = r ?: birth(p, run, ret_pid, &netns, err);
+	if (r == 0 && write(p->gate[0], "", 1) != 1)
+		r = vps_err_sys(err, -EPIPE, "open the gate");
+	return r;
+}
+
+int vm_export(const struct vps_run *run, int fd, struct vps_err *err)
+{
+	auto_done(prep_done) struct prep p = PREP_INIT(run);
+	char buf[1024];
+	pid_t pid = 0;
+	int status = 0, r;
+
+	p.export = p.jail.fleeting = true;
+	p.jail.fds.image = run->image;
+	p.jail.fds.disk = run->disk_image;
+	p.jail.fds.export = fd;
+	r = run_export(&p, run, &pid, err);
+	if (r < 0 && pid > 0)
+		kill(pid, SIGKILL);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (r < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+		return r;
+
+	autofree char *safe = str_escape(last_words(&p, buf, sizeof(buf)));
+
+	return vps_err_set(err, EIO, "the machine did not pack its files: %s", safe ? safe : "it ended");
 }

@@ -44,13 +44,15 @@ struct vm_fds {
 	int kvm, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
+	int export;	/* the stream of vm_export */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
 		-1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
 		{                                                                                  \
 			-1, -1, -1                                                                 \
-		}                                                                                  \
+		},                                                                                 \
+			-1                                                                         \
 	}
 #define VM_N_FDS (sizeof(struct vm_fds) / sizeof(int))
 /* strv. */
@@ -79,6 +81,7 @@ struct vm_jail {
 	int exe;     /* vps-vmm */
 	int null, err; /* fds 0 and 1, fd 2 */
 	unsigned n_cpus;
+	bool fleeting; /* it ends with M */
 	struct vm_fds fds;
 };
 /* A's body. */
@@ -87,6 +90,9 @@ _Noreturn void vm_jail_outside(struct vm_jail *j);
 /* ---- launch.c ------------------------------------------------------------------- */
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
+/* Boot a stopped VPS's machine only to write its root to fd as a stream of tar_pack_tree, until it is done. run has
+ * spec, conf, image and disk_image. The machine ends with the caller. */
+int vm_export(const struct vps_run *run, int fd, struct vps_err *err);
 /* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
 int vm_host_check(struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */

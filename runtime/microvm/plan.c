@@ -193,6 +193,8 @@ int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, 
 		if (f->stdio[i] >= 0)
 			r = r ?: strv_addf(&v, "port=%u,%d,%s", AGENT_STDIO_PORT + i, f->stdio[i],
 					   i ? "out" : "in");
+	if (f->export >= 0)
+		r = r ?: strv_addf(&v, "port=%u,%d,out", AGENT_EXPORT_PORT, f->export);
 	r = r ?: add_net(run, f->tap, &v);
 	if (r == 0)
 		*ret = take_ptr(v);
