@@ -213,10 +213,25 @@ static int ask_error(void *arg, struct vps_err *err)
 
 /* ---- tests -------------------------------------------------------------------------------- */
 
+static struct vps_live live_of(const struct fix *f, const struct proc_ident *init)
+{
+	return (struct vps_live){
+		.spec = &f->spec, .conf = &f->conf, .instance_dir = -1, .run_dir = -1, .init = init};
+}
+
+static int exec_in(struct fix *f, const struct proc_ident *init, const struct vps_exec *x,
+		   struct vps_exec_handle *h, struct vps_err *err)
+{
+	const struct vps_live live = live_of(f, init);
+
+	return container_driver.exec(&live, x, h, err);
+}
+
 static void inside(struct fix *f, int (*fn)(void *arg, struct vps_err *err))
 {
+	const struct vps_live live = live_of(f, &f->l.init);
 	struct vps_err err = {0};
-	int r = container_driver.inside(&f->spec, NULL, &f->l.init, fn, NULL, &err);
+	int r = container_driver.inside(&live, fn, NULL, &err);
 
 	if (r != 0)
 		fail_msg("inside: line %d %s", r, err.msg);
@@ -360,26 +375,26 @@ static void test_exec(void **state)
 	assert_int_equal(fs_write_rename(f->dir->fd, "layer/data", "x", 1, 0644), 0);
 	up(f);
 	before = count_fds();
-	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err), 0);
+	assert_int_equal(exec_in(f, &f->l.init, &x, &h, &err), 0);
 	assert_int_equal(sys_pidfd_send_signal(h.pidfd, SIGTERM), 0);
 	int status = vps_exec_wait(&h);
 
 	/* It may be hit before it has blocked its signals. */
 	assert_true(status == 0 || status == 128 + SIGTERM);
 	x.argv = missing;
-	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err),
+	assert_int_equal(exec_in(f, &f->l.init, &x, &h, &err),
 			 -VPS_EEXEC);
 	assert_non_null(strstr(err.msg, "not found"));
 	vps_err_clear(&err);
 	x.argv = data;
-	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err),
+	assert_int_equal(exec_in(f, &f->l.init, &x, &h, &err),
 			 -VPS_EEXEC);
 	assert_non_null(strstr(err.msg, "not executable"));
 	/* A dead one's pid is never joined. */
 	struct proc_ident dead = f->l.init;
 
 	dead.start_time++;
-	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &dead, &x, &h, NULL),
+	assert_int_equal(exec_in(f, &dead, &x, &h, NULL),
 			 -VPS_ESTATE);
 	assert_int_equal(count_fds(), before);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), 0); /* init, and no zombie */
@@ -395,7 +410,7 @@ static void test_exec_unwaited(void **state)
 
 	need(f);
 	up(f);
-	assert_int_equal(container_driver.exec(&f->spec, &f->conf, -1, NULL, &f->l.init, &x, &h, &err), 0);
+	assert_int_equal(exec_in(f, &f->l.init, &x, &h, &err), 0);
 	assert_int_equal(sys_pidfd_send_signal(h.pidfd, SIGKILL), 0);
 	struct pollfd p[] = {{.fd = h.pidfd, .events = POLLIN}, {.fd = f->l.pidfd, .events = POLLIN}};
 
@@ -413,8 +428,9 @@ static void test_inside_words(void **state)
 
 	need(f);
 	up(f);
-	assert_int_equal(container_driver.inside(&f->spec, NULL, &f->l.init, ask_error, NULL, &err),
-			 -VPS_ESTATE);
+	const struct vps_live live = live_of(f, &f->l.init);
+
+	assert_int_equal(container_driver.inside(&live, ask_error, NULL, &err), -VPS_ESTATE);
 	assert_string_equal(err.msg, "words from inside");
 }
 
