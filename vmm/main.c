@@ -346,11 +346,31 @@ static int listen_for_signals(struct main *x, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "listen for signals") : 0;
 }
 
+/* No right is kept but that to end one's own namespace: as its PID 1 we die by a signal then, which
+ * tells our parent what the guest did (reboot(2), pid_namespaces(7)). Whether it is there. */
+static int drop_rights(bool *ret_reboots)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {0};
+	uint32_t boot = getpid() == 1 ? 1u << CAP_SYS_BOOT : 0;
+
+	if (syscall(SYS_capget, &h, d) < 0)
+		return -errno;
+	*ret_reboots = d[0].permitted & boot;
+	d[0].effective = d[0].permitted = d[0].permitted & boot;
+	d[1].effective = d[1].permitted = d[0].inheritable = d[1].inheritable = 0;
+	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+}
+
 /* What holds from the first instruction on, whoever started us. */
-static int walls(struct vps_err *err)
+static int walls(bool *ret_reboots, struct vps_err *err)
 {
 	struct rlimit no_core = {0, 0}, files = {MAX_FDS, MAX_FDS};
 	sigset_t all;
+	int r = drop_rights(ret_reboots);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "drop capabilities");
 
 	/* Every thread is born deaf, disks' included; CPUs listen to theirs only. */
 	sigfillset(&all);
@@ -363,16 +383,6 @@ static int walls(struct vps_err *err)
 	setrlimit(RLIMIT_CORE, &no_core);
 	setrlimit(RLIMIT_NOFILE, &files);
 	return 0;
-}
-
-/* PID 1 of a namespace with the right to reboot it dies by SIGHUP: reboot(2), pid_namespaces(7). */
-static bool may_reboot(void)
-{
-	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct d[2] = {0};
-
-	return getpid() == 1 && syscall(SYS_capget, &h, d) == 0 &&
-	       d[0].effective & 1u << CAP_SYS_BOOT;
 }
 
 static int reboot_as(unsigned how, int otherwise)
@@ -396,13 +406,13 @@ int main(int argc, char **argv)
 {
 	struct main x = {.o = MACHINE_OPTS_INIT, .gate = -1};
 	struct vps_err err = {0};
-	bool reboots = may_reboot();
+	bool reboots = false;
 	char why[160] = "";
 	int code = -1, r;
 
 	if (argc == 2 && str_eq(argv[1], "check"))
 		return check();
-	r = walls(&err);
+	r = walls(&reboots, &err);
 
 	x.o.filtered = FILTERED;
 	if (r == 0)

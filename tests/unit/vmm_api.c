@@ -227,7 +227,7 @@ static void test_lines(void **state)
 	SAY("US=up\nEXIT=256\nEXIT=-1\nEXIT=7 \nEXIT=\n\n");
 	expect_told("STATUS=up");
 	expect_told(NULL);
-	assert_int_equal(p.exit_code, 0);
+	assert_int_equal(p.exit_code, -1);
 	SAY("EXIT=7\nREBOOT=11\n");
 	assert_int_equal(p.exit_code, 7);
 	assert_false(p.reboot);

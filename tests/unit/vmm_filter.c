@@ -142,7 +142,9 @@ static void test_arguments(void **state)
 	KILLED(FILTER_MAIN, SYS_tgkill, getpid(), getpid(), 0, 0);
 	KILLED(FILTER_VCPU, SYS_tgkill, -1, 1, 0, 0);
 	/* only the end of one's own namespace; the magic numbers are wrong here */
-	KILLED(FILTER_MAIN, SYS_reboot, 0, 0, LINUX_REBOOT_CMD_POWER_OFF, 0);
+	KILLED(FILTER_MAIN, SYS_reboot, 0, 0, (int)LINUX_REBOOT_CMD_HALT, 0);
+	KILLED(FILTER_MAIN, SYS_reboot, 0, 0, (int)LINUX_REBOOT_CMD_CAD_ON, 0);
+	ALLOWED(FILTER_MAIN, SYS_reboot, 0, 0, LINUX_REBOOT_CMD_POWER_OFF, 0);
 	KILLED(FILTER_MAIN, SYS_reboot, 0, 0, LINUX_REBOOT_CMD_KEXEC, 0);
 	ALLOWED(FILTER_MAIN, SYS_reboot, 0, 0, (int)LINUX_REBOOT_CMD_RESTART, 0);
 	KILLED(FILTER_VCPU, SYS_reboot, 0, 0, (int)LINUX_REBOOT_CMD_RESTART, 0);
