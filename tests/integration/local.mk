@@ -23,6 +23,13 @@ tests_integration_vmm_init_SOURCES = tests/integration/vmm_init.c
 tests_integration_vmm_init_CFLAGS = $(attack_flags)
 tests_integration_vmm_init_LDFLAGS = -static
 
+# The guest's side of a VM, for guest.sh.
+check_PROGRAMS += tests/integration/guest_tool
+tests_integration_guest_tool_SOURCES = tests/integration/guest_tool.c
+tests_integration_guest_tool_LDADD = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a \
+	$(ARCHIVE_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(CAP_LIBS) $(base_libs)
+
 # What the integration tests run beside the programs that are installed.
 .PHONY: integration-tools
-integration-tools: $(attack_programs) tests/fault/faultpoint tests/integration/vmm_init
+integration-tools: $(attack_programs) tests/fault/faultpoint tests/integration/guest_tool \
+	tests/integration/vmm_init
