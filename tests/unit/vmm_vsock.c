@@ -5,9 +5,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include "base/sys.h"
+#include "vmm/stopper.h"
 #include "vmm/vsock.h"
 
 #define CID  7
@@ -454,6 +457,113 @@ static void test_peers_reset(void **state)
 	assert_int_equal(drv_used(&d, 2, &u), 0);
 }
 
+/* ---- the guest is asked to stop ---- */
+
+static struct vm machine;
+static struct stopper stopper;
+
+static void on_stopper(struct vsock_host *h, void *who, int r)
+{
+	assert_ptr_equal(who, &stopper);
+	stopper_connected(&stopper, r);
+}
+
+static bool pressed(void)
+{
+	eventfd_t n;
+
+	turn();
+	return eventfd_read(machine.power_irq, &n) == 0;
+}
+
+/* The agent answers len bytes (0: its end; -1: nothing) to the request. */
+static void ask(const char *answer, int len)
+{
+	struct virtio_vsock_hdr h;
+	char buf[SLOT];
+	uint32_t us;
+
+	stopper_ask(&stopper);
+	stopper_ask(&stopper);
+	assert_int_equal(vsock_n_conns(&vs), 1);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_REQUEST);
+	assert_int_equal(h.dst_port, 1);
+	us = h.src_port;
+	assert_int_equal(hear(&h, NULL), -1);
+	say(VIRTIO_VSOCK_OP_RESPONSE, 1, us, 0, NULL, 0);
+	assert_int_equal(hear(&h, buf), VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(h.len, 24);
+	assert_memory_equal(buf, "\1\0\0\0\10\0\0\0VPSA\1\0\0\0\27\0\0\0\0\0\0\0", 24);
+	/* in two parts, as streams go */
+	if (len > 1)
+		say(VIRTIO_VSOCK_OP_RW, 1, us, 0, answer, 1);
+	if (len > 1)
+		say(VIRTIO_VSOCK_OP_RW, 1, us, 0, answer + 1, (uint32_t)len - 1);
+	if (len == 0)
+		say(VIRTIO_VSOCK_OP_SHUTDOWN, 1, us, 3, NULL, 0);
+}
+
+static void forget(void)
+{
+	struct virtio_vsock_hdr h;
+
+	for (unsigned i = 0; i < 4; i++)
+		hear(&h, NULL);
+	set_reg(&d, VIRTIO_MMIO_STATUS, 0);
+	turn();
+	drv_start(&d, 1ull << VIRTIO_RING_F_EVENT_IDX, 16);
+	for (uint16_t i = 0; i < RXS; i++)
+		give_rx(i);
+	turn();
+}
+
+static void test_stopper(void **state)
+{
+	static const char yes[] = "\1\0\0\0\10\0\0\0VPSA\1\0\0\0\103\0\0\0\0\0\0\0";
+	static const char no[] = "\1\0\0\0\10\0\0\0VPSA\1\0\0\0\104\0\0\0\0\0\0\0";
+	static const char odd[] = "\1\0\0\0\10\0\0\0SSH-\1\0\0\0\103\0\0\0\0\0\0\0";
+	const struct itimerspec now = {.it_value.tv_nsec = 1};
+	struct virtio_vsock_hdr h;
+
+	host.connected = on_stopper;
+	machine.power_irq = eventfd(0, EFD_NONBLOCK);
+	assert_int_equal(stopper_init(&stopper, &machine, &vs, &loop), 0);
+	ask(yes, 24);
+	assert_false(pressed());
+	assert_int_equal(stopper.agent.fd, -1);
+	forget();
+	ask(no, 24);
+	assert_true(pressed());
+	forget();
+	ask(odd, 24);
+	assert_true(pressed());
+	forget();
+	ask(NULL, 0);
+	assert_true(pressed());
+	forget();
+	/* patience has an end, and begins anew each time */
+	ask(NULL, -1);
+	assert_false(pressed());
+	timerfd_settime(stopper.timer.fd, 0, &now, NULL);
+	usleep(1000);
+	assert_true(pressed());
+	assert_int_equal(stopper.agent.fd, -1);
+	forget();
+	/* refused; no driver */
+	stopper_ask(&stopper);
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_REQUEST);
+	assert_false(pressed());
+	say(VIRTIO_VSOCK_OP_RST, 1, h.src_port, 0, NULL, 0);
+	assert_true(pressed());
+	set_reg(&d, VIRTIO_MMIO_STATUS, 0);
+	turn();
+	stopper_ask(&stopper);
+	assert_true(pressed());
+	stopper_done(&stopper);
+	close(machine.power_irq);
+	host.connected = on_connected;
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -462,7 +572,7 @@ int main(void)
 		T(test_guest_to_host), T(test_host_to_guest),  T(test_guests_credit),
 		T(test_our_credit),    T(test_slow_reader),    T(test_forged_and_stray),
 		T(test_lying_length),  T(test_many_and_reset), T(test_host_leaves),
-		T(test_one_way),       T(test_peers_reset),
+		T(test_one_way),       T(test_peers_reset),    T(test_stopper),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
