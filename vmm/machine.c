@@ -54,12 +54,7 @@ static int host_accept(struct vsock_host *h, uint32_t port, uint32_t from, int r
 
 static void host_connected(struct vsock_host *h, void *who, int r)
 {
-	struct machine *m = container_of(h, struct machine, host);
-
-	if (who == &m->stopper)
-		stopper_connected(&m->stopper, r);
-	else
-		ctl_connected(&m->ctl, who, r);
+	ctl_connected(&container_of(h, struct machine, host)->ctl, who, r);
 }
 
 static int add_others(struct machine *m, const struct machine_opts *o, struct vps_err *err)

@@ -90,19 +90,13 @@ void stopper_ask(struct stopper *s)
 		vm_press_power(s->vm);
 		return;
 	}
-	/* It lies there until the guest takes the connection. */
+	/* It lies there until the guest takes the connection; a refusal is the end of it. */
 	bool sent = write(sv[1], request, sizeof(request)) == sizeof(request);
 
 	s->agent = (struct loop_source){.fd = sv[1], .fn = on_agent};
 	s->n = 0;
 	timerfd_settime(s->timer.fd, 0, &soon, NULL);
-	if (vsock_connect(s->vsock, VMM_PORT_AGENT, sv[0], s) < 0 || !sent ||
+	if (vsock_connect(s->vsock, VMM_PORT_AGENT, sv[0], NULL) < 0 || !sent ||
 	    loop_watch(s->loop, &s->agent, EPOLLIN) < 0)
-		press(s);
-}
-
-void stopper_connected(struct stopper *s, int r)
-{
-	if (r < 0 && s->agent.fd >= 0)
 		press(s);
 }

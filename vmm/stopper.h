@@ -20,7 +20,5 @@ int stopper_init(struct stopper *s, struct vm *vm, struct vsock *v, struct loop 
 void stopper_done(struct stopper *s);
 /* In the loop's thread. While one request waits, another adds nothing. */
 void stopper_ask(struct stopper *s);
-/* vsock_host.connected for us. */
-void stopper_connected(struct stopper *s, int r);
 
 #endif

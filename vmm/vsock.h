@@ -50,8 +50,8 @@ int vsock_init(struct vsock *v, const struct gmem *mem, uint64_t cid, struct vso
 int vsock_attach_loop(struct vsock *v, struct loop *l);
 void vsock_done(struct vsock *v);
 /* In the loop's thread: connect fd, which becomes the device's also on failure, to a port of the
- * guest. host->connected(who) tells the guest's answer. -ECONNREFUSED: it has no driver yet, or
- * too many connections. */
+ * guest. host->connected(who) tells the guest's answer, unless who is NULL. -ECONNREFUSED: it has
+ * no driver yet, or too many connections. */
 int vsock_connect(struct vsock *v, uint32_t port, int fd, void *who);
 /* Nobody waits for that any more: without an answer so far the connection ends. */
 void vsock_cancel(struct vsock *v, void *who);

@@ -261,6 +261,15 @@ static void test_rate_live(void **state)
 	n = reads();
 	usleep(300000);
 	assert_in_range(reads() - n, 2, 12);
+	/* what waits while the machine is paused goes on waiting */
+	OK(vmm_api_rate(b.dir->fd, 0, 0, 10, WAIT, &err));
+	await_reads(2);
+	OK(vmm_api_pause(b.dir->fd, WAIT, &err));
+	n = reads();
+	usleep(250000);
+	assert_int_equal(reads(), n);
+	OK(vmm_api_resume(b.dir->fd, WAIT, &err));
+	await_reads(2);
 	/* what waits for a minute does not when the limit goes */
 	OK(vmm_api_rate(b.dir->fd, 0, 1, 1, WAIT, &err));
 	usleep(20000);

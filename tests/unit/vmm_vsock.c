@@ -462,12 +462,6 @@ static void test_peers_reset(void **state)
 static struct vm machine;
 static struct stopper stopper;
 
-static void on_stopper(struct vsock_host *h, void *who, int r)
-{
-	assert_ptr_equal(who, &stopper);
-	stopper_connected(&stopper, r);
-}
-
 static bool pressed(void)
 {
 	eventfd_t n;
@@ -525,7 +519,6 @@ static void test_stopper(void **state)
 	const struct itimerspec now = {.it_value.tv_nsec = 1};
 	struct virtio_vsock_hdr h;
 
-	host.connected = on_stopper;
 	machine.power_irq = eventfd(0, EFD_NONBLOCK);
 	assert_int_equal(stopper_init(&stopper, &machine, &vs, &loop), 0);
 	ask(yes, 24);
@@ -561,7 +554,6 @@ static void test_stopper(void **state)
 	assert_true(pressed());
 	stopper_done(&stopper);
 	close(machine.power_irq);
-	host.connected = on_connected;
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
