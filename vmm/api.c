@@ -222,7 +222,7 @@ static void tame(struct vmm_stats *s)
 
 int vmm_api_stats(int run_dir, struct vmm_stats *ret, int timeout_ms, struct vps_err *err)
 {
-	struct vmm_stats s;
+	struct vmm_stats s = {0};
 	struct call c = {
 		.q = {.op = VMM_OP_STATS},
 		.fd = -1,

@@ -131,7 +131,7 @@ static int load_kernel(struct machine *m, const struct machine_opts *o, struct v
 		.n_initrds = o->n_initrds,
 		.cmdline = o->cmdline,
 	};
-	struct loader_entry entry;
+	struct loader_entry entry = {0};
 	int r = acpi_write(&m->vm.mem, o->cpus, m->vm.n_devices, &lo.rsdp, err);
 
 	if (r == 0)
