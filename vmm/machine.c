@@ -301,8 +301,8 @@ void machine_stats(struct machine *m, struct vmm_stats *ret)
 	}
 	s->n_cpus = m->vm.n_cpus;
 	for (size_t i = 0; i < m->vm.n_cpus; i++) {
-		s->cpu[i].pio = m->vm.cpus[i].n_pio;
-		s->cpu[i].mmio = m->vm.cpus[i].n_mmio;
+		s->cpu[i].pio = __atomic_load_n(&m->vm.cpus[i].n_pio, __ATOMIC_RELAXED);
+		s->cpu[i].mmio = __atomic_load_n(&m->vm.cpus[i].n_mmio, __ATOMIC_RELAXED);
 	}
 	s->console_lost = m->com.lost;
 	s->vsock_conns = vsock_n_conns(&m->vsock);

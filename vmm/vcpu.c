@@ -112,13 +112,19 @@ static void port_write(struct vm *vm, uint16_t port, uint8_t val)
 		vm_ended(vm, VM_RESET, "reset by the guest");
 }
 
+/* Written by this thread alone, read by others. */
+static void count(uint64_t *n)
+{
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+}
+
 static void on_port(struct vcpu *c)
 {
 	struct kvm_run *run = c->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	size_t n = (size_t)run->io.count * run->io.size;
 
-	c->n_pio++;
+	count(&c->n_pio);
 	/* Wide accesses reach neighbouring ports; repeated ones the same again. */
 	for (size_t i = 0; i < n; i++) {
 		uint16_t port = (uint16_t)(run->io.port + i % run->io.size);
@@ -135,7 +141,7 @@ static void on_mmio(struct vcpu *c)
 	struct kvm_run *run = c->run;
 	uint64_t off = run->mmio.phys_addr - AT_DEVICES, n = off / DEVICE_SIZE;
 
-	c->n_mmio++;
+	count(&c->n_mmio);
 	if (run->mmio.phys_addr < AT_DEVICES || n >= c->vm->n_devices) {
 		if (!run->mmio.is_write)
 			memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
