@@ -37,11 +37,29 @@ static int add_irq(struct vm *vm, int fd, uint32_t gsi)
 	return kvm_ioctl_p(vm->vm_fd, KVM_IRQFD, &i);
 }
 
+/* Where a KVM knows them: no performance counters of the host's, whatever CPUID says (AMD has some
+ * without a leaf), and a CPU that an instruction has hung comes back (Intel's notify exit). */
+static void harden(struct vm *vm)
+{
+	struct kvm_enable_cap pmu = {
+		.cap = KVM_CAP_PMU_CAPABILITY,
+		.args[0] = KVM_PMU_CAP_DISABLE,
+	};
+	struct kvm_enable_cap notify = {
+		.cap = KVM_CAP_X86_NOTIFY_VMEXIT,
+		.args[0] = KVM_X86_NOTIFY_VMEXIT_ENABLED,
+	};
+
+	kvm_ioctl_p(vm->vm_fd, KVM_ENABLE_CAP, &pmu);
+	kvm_ioctl_p(vm->vm_fd, KVM_ENABLE_CAP, &notify);
+}
+
 static int setup(struct vm *vm, struct vps_err *err)
 {
 	uint64_t identity = AT_IDENTITY_MAP;
 	int r = kvm_ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, AT_TSS);
 
+	harden(vm);
 	if (r == 0)
 		r = kvm_ioctl_p(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	if (r == 0)
