@@ -267,6 +267,14 @@ static int bridge_step(struct bridge *b)
 		r = from_guest(b);
 	if (r >= 0 && !b->ended)
 		r = agent_out_flush(&b->to_guest, b->fd, false);
+	if (r == -EPIPE || r == -ECONNRESET) {
+		/* it has hung up, but its last words may still lie there; without them, from_guest says so */
+		if (b->in_ended && !agent_out_left(&b->to_guest))
+			return r;
+		agent_out_done(&b->to_guest);
+		b->in_ended = true;
+		r = 0;
+	}
 	return r;
 }
 
