@@ -136,7 +136,7 @@ static void image_words(struct cli *c)
 static const struct {
 	const char *option, *words;
 } values[] = {
-	{"isolation", "container"},
+	{"isolation", "container vm"},
 	{"net", "routed bridge= macvlan= none"},
 	{"ip", "auto auto6 none"},
 	{"restart", "no on-failure always"},

@@ -229,6 +229,9 @@ static void json_stats(struct json_out *o, const struct sample *x)
 	jo_known(o, "memory_anon", s->memory_anon);
 	jo_known(o, "memory_file", s->memory_file);
 	jo_known(o, "memory_kernel", s->memory_kernel);
+	jo_known(o, "guest_memory", s->guest_memory);
+	jo_known(o, "guest_memory_available", s->guest_memory_available);
+	jo_known(o, "balloon", s->balloon);
 	jo_known(o, "swap_current", s->swap_current);
 	jo_known(o, "pids_current", s->pids_current);
 	jo_known(o, "pids_limit", s->pids_limit);
