@@ -213,17 +213,35 @@ static void test_signal(void **state)
 	assert_int_equal(finish(&r), 128 + SIGTERM);
 }
 
-static bool alive(const char *mark)
+/* Commands to look for afterwards: `sleep` of a number that no other run of this has. */
+static unsigned mark(unsigned n)
 {
-	autofree char *cmd = str_fmt("pgrep -f '[s]leep %s' >/dev/null", mark);
+	static pid_t pid;
+
+	pid = pid ? pid : getpid();
+	return 100000000u + (unsigned)pid * 10 + n;
+}
+
+static char **sleeper(const char *before, unsigned n)
+{
+	static char text[128];
+	static char *argv[] = {(char *)"sh", (char *)"-c", text, NULL};
+
+	snprintf(text, sizeof(text), "%s exec sleep %u", before, mark(n));
+	return argv;
+}
+
+static bool alive(unsigned n, const char *tool)
+{
+	autofree char *cmd = str_fmt("%s -f '[s]leep %u' >/dev/null", tool, mark(n));
 
 	return system(cmd) == 0;
 }
 
-static bool ends(const char *mark)
+static bool ends(unsigned n)
 {
 	for (int i = 0; i < 500; i++) {
-		if (!alive(mark))
+		if (!alive(n, "pgrep"))
 			return true;
 		usleep(10000);
 	}
@@ -233,9 +251,9 @@ static bool ends(const char *mark)
 /* A host that goes away takes its command along; not a detached one. */
 static void test_gone(void **state)
 {
-	const struct agent_exec x = {.argv = SH("echo ready; exec sleep 6161")};
-	const struct agent_exec y = {.argv = SH("exec sleep 6262"), .detach = true};
+	const struct agent_exec x = {.argv = sleeper("echo ready;", 1)};
 	struct run r = start(&x);
+	const struct agent_exec y = {.argv = sleeper("", 2), .detach = true};
 	struct peer p;
 	char ready[6];
 	int status;
@@ -243,26 +261,27 @@ static void test_gone(void **state)
 	assert_int_equal(fs_read_full(r.out, ready, 6), 6);
 	kill(r.pid, SIGKILL);
 	assert_int_equal(finish(&r), 128 + SIGKILL);
-	assert_true(ends("6161"));
+	assert_true(ends(1));
 
 	p = connect_agent();
 	assert_int_equal(agent_exec(p.fd, &y, 5000, &status, NULL), 0);
 	bye(&p);
 	usleep(200000);
-	assert_true(alive("6262"));
-	assert_int_equal(system("pkill -f '[s]leep 6262'"), 0);
+	assert_true(alive(2, "pgrep"));
+	assert_true(alive(2, "pkill"));
 }
 
 /* What a command left in the pipes arrives, and who it left behind is not waited for. */
 static void test_left_behind(void **state)
 {
-	const struct agent_exec x = {.argv = SH("sleep 6363 & seq 1 20000; exit 3")};
+	autofree char *text = str_fmt("sleep %u & seq 1 20000; exit 3", mark(3));
+	const struct agent_exec x = {.argv = SH(text)};
 	struct run r = start(&x);
 	autofree char *out = read_all(r.out);
 
 	assert_non_null(strstr(out, "\n20000\n"));
 	assert_int_equal(finish(&r), 3);
-	assert_int_equal(system("pkill -f '[s]leep 6363'"), 0);
+	assert_true(alive(3, "pkill"));
 }
 
 /* The host's terminal is a pty of its own; its size goes along, also when it changes. */
@@ -402,12 +421,12 @@ static void test_bad_host(void **state)
 	assert_int_equal(agent_call(p.fd, AGENT_EXEC, "arg=5:x\n", 8, 5000, NULL, NULL), -EPROTO);
 	bye(&p);
 	p = connect_agent(); /* a window is a window */
-	assert_int_equal(agent_exec(p.fd, &(struct agent_exec){.argv = SH("exec sleep 6464")}, 5000,
+	assert_int_equal(agent_exec(p.fd, &(struct agent_exec){.argv = sleeper("", 4)}, 5000,
 				    &(int){0}, NULL), 0);
 	static char junk[AGENT_DATA_MAX];
 	for (int i = 0; i < 6; i++)
 		agent_send(p.fd, AGENT_DATA, 0, junk, sizeof(junk));
-	assert_true(ends("6464"));
+	assert_true(ends(4));
 	bye(&p);
 }
 
