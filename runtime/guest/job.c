@@ -35,7 +35,7 @@ struct job {
 	int child[3];	/* the child's ends of its stdio */
 	int input;	/* ours of stream 0: a pipe, or the pty; -1 closed */
 	int output[2];	/* of streams 1 and 2 */
-	bool tty, detach, gone; /* gone: the host went away */
+	bool tty;
 	struct strbuf pending; /* for input */
 	size_t passed;
 	bool ended;	/* no more will come for input */
@@ -276,9 +276,7 @@ static int poll_all(struct job *j, struct pollfd p[5])
 	bool room = agent_out_left(&j->out) < AGENT_DATA_MAX;
 	bool input = j->pending.len > j->passed;
 
-	p[0] = (struct pollfd){j->conn, (short)(POLLIN | (room ? 0 : POLLOUT)), 0};
-	if (agent_out_left(&j->out))
-		p[0].events |= POLLOUT;
+	p[0] = (struct pollfd){j->conn, (short)(POLLIN | (agent_out_left(&j->out) ? POLLOUT : 0)), 0};
 	p[1] = (struct pollfd){j->pidfd, POLLIN, 0};
 	p[2] = (struct pollfd){input ? j->input : -1, POLLOUT, 0};
 	p[3] = (struct pollfd){room ? j->output[0] : -1, POLLIN, 0};
@@ -416,9 +414,10 @@ static void exec_end(struct job *j, int r)
 		agent_out_add_u32(&j->out, AGENT_EXIT, (uint32_t)wait_child(j));
 	if (r >= 0 && agent_out_flush(&j->out, j->conn, true) == 0)
 		return;
-	/* The host is gone: as if it had been the command's parent and killed it. A terminal hangs up. */
+	/* The host is gone: as if it had been the command's parent and killed it. A terminal hangs up. By the
+	 * pidfd, as it may have ended. */
 	if (!j->tty)
-		kill(j->pid, SIGKILL);
+		sys_pidfd_send_signal(j->pidfd, SIGKILL);
 }
 
 void job_exec(struct guest *g, int conn, struct agent_in *in, const char *req, size_t len)
