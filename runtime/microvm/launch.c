@@ -93,6 +93,7 @@ int vm_host_check(struct vps_err *err)
 	char *argv[] = {monitor_program("vps-vmm", PKGLIBEXECDIR, path, sizeof(path)),
 			(char *)(uintptr_t)"check", NULL};
 	auto_strbuf out = STRBUF_INIT;
+	struct vps_err why = {0};
 	struct proc_opts o = PROC_OPTS_INIT;
 	autoclose int kvm = open_kvm(err);
 	int r;
@@ -101,10 +102,11 @@ int vm_host_check(struct vps_err *err)
 		return kvm;
 	o.out = &out;
 	o.timeout_ms = 10000;
-	r = proc_run(argv, &o, err);
-	if (r <= 0)
-		return r;
-	sb_addc(&out, '\0');
+	r = proc_run(argv, &o, &why);
+	if (r < 0)
+		return vps_err_set(err, why.code, "%s", why.msg);
+	if (r == 0)
+		return 0;
 	return vps_err_set(err, VPS_EUNSUPPORTED, "%.*s", (int)strcspn(sb_str(&out), "\n"), sb_str(&out));
 }
 
