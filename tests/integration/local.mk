@@ -29,7 +29,13 @@ tests_integration_guest_tool_SOURCES = tests/integration/guest_tool.c
 tests_integration_guest_tool_LDADD = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a \
 	$(ARCHIVE_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(CAP_LIBS) $(base_libs)
 
+# In the place of vps-vmm, for jail.sh.
+check_PROGRAMS += tests/integration/vmm_fake
+tests_integration_vmm_fake_SOURCES = tests/integration/vmm_fake.c
+tests_integration_vmm_fake_CFLAGS = $(attack_flags)
+tests_integration_vmm_fake_LDFLAGS = -static
+
 # What the integration tests run beside the programs that are installed.
 .PHONY: integration-tools
 integration-tools: $(attack_programs) tests/fault/faultpoint tests/integration/guest_tool \
-	tests/integration/vmm_init
+	tests/integration/vmm_fake tests/integration/vmm_init

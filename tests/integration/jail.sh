@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# needs: root, mkfs.erofs
+# The wall around vps-vmm and the life cycle with it, with a stand-in that needs no KVM.
+. "$(dirname "$0")/../lib.sh"
+needs mkfs.erofs
+[ -e /dev/kvm ] || skip "no /dev/kvm to be handed on"
+
+# everything as installed, but vps-vmm
+mkdir "$work/libexec"
+for f in vps vps-monitor vps-init vps-image vps-guest; do ln -s "$builddir/$f" "$work/libexec/"; done
+cp "$builddir/tests/integration/vmm_fake" "$work/libexec/vps-vmm"
+export VPS_LIBEXEC=$work/libexec
+head -c 100000 /dev/zero >"$work/vmlinuz-fake"
+tiny_image
+
+# console NAME WORD - say it on the console
+say_on() { (echo "$2"; sleep 0.5) | timeout 10 vps console "$1" >/dev/null 2>&1 || true; }
+seen() { vps logs m | tr -d '\r' | found -E "$1"; }
+status_of() { vps list -a -o name,status | awk -v n="$1" '$1 == n {print $2}'; }
+inspected() { vps inspect m | sed -n "s/.*\"$1\": \([0-9-]*\).*/\1/p" | head -1; }
+id_of() { vps list -a -o id,name | awk -v n="$1" '$2 == n {print $1}'; }
+init_of() { sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$VPS_RUN/$(id_of "$1")/state.json"; }
+stopped() { [ "$(status_of m)" = stopped ]; }
+
+test_the_wall() {
+	vps create m --image tiny --isolation vm --memory 128M --cpus 2 --net none --kernel "$work/vmlinuz-fake" -q
+	vps start m --wait -q
+	wait_until 5 seen '^args '
+	vps logs m | tr -d '\r' >"$work/log"
+	grep -qx 'pid 1 uid 65534 65534 gid 65534 65534 host vps' "$work/log"
+	# CAP_SYS_BOOT is bit 22, and all there is
+	grep -qx 'caps 400000 0 400000 0 400000 0 ambient 1 nnp 1 dumpable 1' "$work/log"
+	grep -qx 'root entries 0 write Read-only file system mount Operation not permitted' "$work/log"
+	# 0 and 1 null, 2 console; kvm, console in and out; kernel, two initrds, image, disk; gate, ctl, notify
+	local fds
+	fds=$(grep '^fds' "$work/log")
+	expect "$(tr ' ' '\n' <<<"$fds" | grep -c :char)" 6
+	expect "$(tr ' ' '\n' <<<"$fds" | grep -c :file)" 5
+	expect "$(tr ' ' '\n' <<<"$fds" | grep -c :sock)" 3
+	! grep -E 'DIR|other|pipe' <<<"$fds"
+	grep -E '^args memory=134217728 cpus=2 kvm=' "$work/log" >/dev/null
+	# seen from the host: its own namespaces, its own ids, its group
+	local pid base ns
+	pid=$(init_of m)
+	base=$(inspected id_base)
+	expect "$(awk '/^Uid/ {print $2}' "/proc/$pid/status")" $((base + 65534))
+	for ns in user mnt pid net ipc uts cgroup; do
+		[ "$(readlink "/proc/$pid/ns/$ns")" != "$(readlink "/proc/self/ns/$ns")" ]
+	done
+	found "/$(vps_tag)/$(id_of m)" <"/proc/$pid/cgroup"
+	[ -f "$VPS_ROOT/instances/$(id_of m)/disk/guest-written" ]
+	expect "$(stat -c %a "$VPS_RUN/$(id_of m)/vmm.sock")" 600
+}
+
+test_its_ends() {
+	say_on m 'e 7'
+	wait_until 10 stopped
+	expect "$(inspected exit_code)" 7
+	[ ! -e "$VPS_RUN/$(id_of m)" ]
+	vps start m -q
+	say_on m x
+	wait_until 10 stopped
+	expect "$(inspected exit_code)" 255
+	seen 'guest: Kernel panic'
+	# a power-off inside is no failure, whatever the policy
+	vps set m --restart always -q
+	vps start m -q
+	say_on m p
+	wait_until 10 stopped
+	# a reboot inside is a new run
+	vps start m -q
+	local first
+	first=$(init_of m)
+	say_on m r
+	wait_until 10 eval "[ \"\$(status_of m)\" = running ] && ! kill -0 $first 2>/dev/null"
+	# a killed one comes back, by the policy
+	first=$(init_of m)
+	kill -9 "$first"
+	wait_until 20 eval "[ \"\$(status_of m)\" = running ] && ! kill -0 $first 2>/dev/null"
+	vps set m --restart no -q
+	vps stop m -q
+	stopped
+}
+
+test_monitor_killed_and_adopted() {
+	vps start m --wait -q
+	kill -9 "$(inspected monitor)"
+	vps set m --label a=b -q
+	expect "$(status_of m)" running
+	say_on m 'e 3'
+	wait_until 10 stopped
+}
+
+test_pause() {
+	vps start m --wait -q
+	vps pause m -q
+	expect "$(status_of m)" paused
+	vps unpause m -q
+	vps stop m -q
+}
+
+test_what_cannot_be() {
+	expect_exit 5 vps create n --image tiny --isolation vm --mount /srv:/srv
+	grep -q 'mount cannot go with isolation vm' "$work/.err"
+	expect_fail vps create n --image tiny --isolation vm --kernel /nonexistent
+	vps create n --image tiny --isolation vm --net none --kernel "$work/vmlinuz-fake" --cmdline fake.broken -q
+	expect_fail vps start n
+	grep -q 'this machine is broken' "$work/.err"
+	expect "$(status_of n)" stopped
+	vps delete n -q
+	# I5: not even to be looked into
+	expect_fail vps cp m:/etc/passwd "$work/x"
+	grep -q 'guest kernel' "$work/.err"
+	expect_fail vps top --once m
+}
+
+run_tests

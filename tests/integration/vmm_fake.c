@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * In the place of vps-vmm: no machine, but one that looks around in its jail and does what it is told on its console:
+ *   e N   as a guest that said EXIT=N    p   that powered off    r   that rebooted    x   vps-vmm fails
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/reboot.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <poll.h>
+
+static const char *value(char **argv, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (; *argv; argv++)
+		if (strncmp(*argv, key, n) == 0 && (*argv)[n] == '=')
+			return *argv + n + 1;
+	return "-1";
+}
+
+static void look(int out, char **argv)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct c[2] = {0};
+	struct stat st;
+	char host[65] = "";
+	int n = 0;
+	DIR *d = opendir("/");
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+	if (d)
+		closedir(d);
+	syscall(SYS_capget, &h, c);
+	gethostname(host, sizeof(host) - 1);
+	dprintf(out, "pid %d uid %d %d gid %d %d host %s\n", getpid(), getuid(), geteuid(), getgid(), getegid(), host);
+	dprintf(out, "caps %x %x %x %x %x %x ambient %d nnp %d dumpable %d\n", c[0].effective, c[1].effective,
+		c[0].permitted, c[1].permitted, c[0].inheritable, c[1].inheritable,
+		prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_BOOT, 0, 0),
+		prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_DUMPABLE));
+	dprintf(out, "root entries %d write %s mount %s\n", n,
+		mkdir("/x", 0700) < 0 ? strerror(errno) : "made",
+		mount("none", "/", "tmpfs", 0, NULL) < 0 ? strerror(errno) : "made");
+	dprintf(out, "fds");
+	for (int fd = 0; fd < 1024; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			continue;
+		fstat(fd, &st);
+		dprintf(out, " %d:%s", fd,
+			S_ISREG(st.st_mode) ? "file" : S_ISCHR(st.st_mode) ? "char" : S_ISSOCK(st.st_mode) ? "sock" :
+			S_ISFIFO(st.st_mode) ? "pipe" : S_ISDIR(st.st_mode) ? "DIR" : "other");
+	}
+	dprintf(out, "\nargs");
+	for (; *argv; argv++)
+		dprintf(out, " %s", *argv);
+	dprintf(out, "\n");
+}
+
+static _Noreturn void end_as(unsigned how, int otherwise)
+{
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, how, NULL);
+	_exit(otherwise);
+}
+
+static void told(const char *word)
+{
+	if (*word == 'e')
+		_exit(atoi(word + 1));
+	if (*word == 'p')
+		end_as(LINUX_REBOOT_CMD_POWER_OFF, 99);
+	if (*word == 'r')
+		end_as(LINUX_REBOOT_CMD_RESTART, 99);
+	if (*word == 'x') {
+		fprintf(stderr, "vps-vmm: guest: Kernel panic - not syncing\n");
+		_exit(255);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int gate, in, out, notify;
+	struct pollfd p[2];
+	char c = 0, buf[64];
+	sigset_t all;
+
+	if (argc == 2 && strcmp(argv[1], "check") == 0)
+		return 0;
+	if (strstr(value(argv + 1, "cmdline"), "fake.broken")) {
+		fprintf(stderr, "vps-vmm: this machine is broken\n");
+		return 255;
+	}
+	gate = atoi(value(argv + 1, "gate"));
+	notify = atoi(value(argv + 1, "notify"));
+	in = atoi(value(argv + 1, "console"));
+	out = atoi(strchr(value(argv + 1, "console"), ',') + 1);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	if (send(gate, &c, 1, 0) != 1 || read(gate, &c, 1) != 1)
+		return 0;
+	look(out, argv + 1);
+	send(notify, "READY=1", 7, 0);
+	p[0] = (struct pollfd){.fd = in, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = signalfd(-1, &all, 0), .events = POLLIN};
+	for (;;) {
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[1].revents) /* as a guest that powers off when it is asked to */
+			end_as(LINUX_REBOOT_CMD_POWER_OFF, 0);
+		if (p[0].revents) {
+			ssize_t n = read(in, buf, sizeof(buf) - 1);
+
+			buf[n > 0 ? n : 0] = 0;
+			told(buf);
+		}
+	}
+}
