@@ -119,9 +119,11 @@ int balloon_init(struct balloon *b, const struct gmem *mem)
 	*b = (struct balloon){0};
 	memset(&b->stats, 0xff, sizeof(b->stats));
 
+	/* Without DEFLATE_ON_OOM a limit is one: a guest that has too little ends a process of its
+	 * own, instead of taking pages back that the machine's cgroup has no more. And Linux then
+	 * does not count the balloon as memory, so that free(1) inside tells the limit. */
 	int r = vdev_init(&b->dev, &ops, mem,
-			  BIT(VIRTIO_BALLOON_F_STATS_VQ) | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
-				  BIT(VIRTIO_BALLOON_F_REPORTING),
+			  BIT(VIRTIO_BALLOON_F_STATS_VQ) | BIT(VIRTIO_BALLOON_F_REPORTING),
 			  &b->config, sizeof(b->config));
 
 	b->dev.config_rw = offsetof(struct virtio_balloon_config, actual);
