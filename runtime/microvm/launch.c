@@ -256,7 +256,8 @@ static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *er
 		r = f->kvm = open_kvm(err);
 	if (r >= 0)
 		r = p->jail.exe = vm_program("vps-vmm", err);
-	r = r < 0 || p->export ? r : make_ctl(p, run, err);
+	if (r >= 0)
+		r = p->export ? 0 : make_ctl(p, run, err);
 	if (r < 0)
 		return r;
 	f->kernel = take_fd(p->kernel.fd);

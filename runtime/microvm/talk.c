@@ -150,12 +150,9 @@ static bool same_list(char *const *a, char *const *b)
 	return strv_len(b) == n;
 }
 
-static int check_update(const struct vmm_stats *v, const struct vps_spec *was, const struct vps_spec *now,
-			struct vps_err *err)
+static int check_update(const struct vmm_stats *v, const struct vps_spec *now, struct vps_err *err)
 {
-	uint64_t memory = vm_memory(now);
-
-	if (memory > v->memory)
+	if (vm_memory(now) > v->memory)
 		return vps_err_set(err, VPS_ESTATE,
 				   "memory: the machine was started with %lluM and can have that much at "
 				   "most; stop it first", (unsigned long long)v->memory >> 20);
@@ -163,32 +160,41 @@ static int check_update(const struct vmm_stats *v, const struct vps_spec *was, c
 		return vps_err_set(err, VPS_ESTATE,
 				   "cpus: the machine was started with %u and can use that many at most; "
 				   "stop it first", v->n_cpus);
-	if (was->pids != now->pids)
-		return vps_err_set(err, VPS_ESTATE, "pids: a machine counts its own; stop it first");
-	if (!same_list(was->addrs, now->addrs))
-		return vps_err_set(err, VPS_ESTATE,
-				   "ip: a machine sets its addresses when it starts; stop it first");
 	return 0;
+}
+
+static int set_memory(const struct vps_live *l, const struct vmm_stats *v, const struct vps_spec *was,
+		      const struct vps_spec *now, struct vps_err *err)
+{
+	uint64_t target = v->memory - vm_memory(now);
+	int r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
+
+	if (r < 0 || vm_memory(now) >= vm_memory(was))
+		return r;
+	r = wait_balloon(l, target, err);
+	if (r < 0)
+		vmm_api_balloon(l->run_dir, v->balloon_target, VMM_MS, NULL);
+	return r;
 }
 
 int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
 	      struct vps_err *err)
 {
 	struct vmm_stats v;
-	uint64_t target;
-	int r = vmm_api_stats(l->run_dir, &v, VMM_MS, err);
+	int r;
 
-	r = r ?: check_update(&v, was, now, err);
-	if (r < 0 || vm_memory(was) == vm_memory(now))
-		return r;
-	target = v.memory - vm_memory(now);
-	r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
-	if (r == 0 && vm_memory(now) < vm_memory(was)) {
-		r = wait_balloon(l, target, err);
-		if (r < 0)
-			vmm_api_balloon(l->run_dir, v.balloon_target, VMM_MS, NULL);
-	}
-	return r;
+	if (was->pids != now->pids)
+		return vps_err_set(err, VPS_ESTATE, "pids: a machine counts its own; stop it first");
+	if (!same_list(was->addrs, now->addrs))
+		return vps_err_set(err, VPS_ESTATE,
+				   "ip: a machine sets its addresses when it starts; stop it first");
+	if (vm_memory(was) == vm_memory(now) && was->cpus == now->cpus)
+		return 0;
+	if (l->paused)
+		return vps_err_set(err, VPS_ESTATE, "memory and cpus: a paused machine does not answer");
+	r = vmm_api_stats(l->run_dir, &v, VMM_MS, err);
+	r = r ?: check_update(&v, now, err);
+	return r < 0 || vm_memory(was) == vm_memory(now) ? r : set_memory(l, &v, was, now, err);
 }
 
 /* A help: the guest does the same at its next start. */
