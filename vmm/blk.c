@@ -17,9 +17,10 @@
 
 #define SECTOR	    512
 #define MAX_DISCARD (1u << 22) /* sectors in one range: 2 GiB */
-#define MAX_RANGES  16
+#define MAX_RANGES  BLK_RANGES
 #define MAX_ZEROES  (1u << 16) /* 32 MiB, which may have to be written */
 #define ZERO_CHUNK  (64u << 10)
+#define LATER	    INT32_MAX /* no length of a read, which is whole sectors */
 
 /* pread or pwrite all of iov at off; end of file reads as zeroes. 0 or -errno. */
 static int transfer(struct blk *b, struct iovec *iov, size_t n, uint64_t off, bool write)
@@ -78,7 +79,6 @@ static int write_zeroes(struct blk *b, uint64_t off, uint64_t len)
 {
 	static const uint8_t zeroes[ZERO_CHUNK];
 
-	rate_take(&b->bytes, len);
 	while (len) {
 		uint64_t part = len < ZERO_CHUNK ? len : ZERO_CHUNK;
 		struct iovec iov = {(void *)(uintptr_t)zeroes, part};
@@ -112,20 +112,31 @@ static int clear_range(struct blk *b, const struct virtio_blk_discard_write_zero
 	return zeroes ? write_zeroes(b, off, len) : 0;
 }
 
-static int clear(struct blk *b, bool zeroes)
+/* The request at hand, copied and checked as far as it can be without doing it. */
+static int parse_slow(struct blk *b, uint32_t type, struct blk_slow *ret)
 {
-	struct virtio_blk_discard_write_zeroes d[MAX_RANGES];
-	size_t len = b->chain.out_len - sizeof(struct virtio_blk_outhdr);
+	struct vq_chain *c = &b->chain;
+	size_t len = c->out_len - sizeof(struct virtio_blk_outhdr), one = sizeof(ret->range[0]);
+	struct iovec status;
 
-	if (!len || len % sizeof(d[0]) || len > (zeroes ? sizeof(d[0]) : sizeof(d)))
+	iov_slice(c->iov + c->n_out, c->n_in, c->in_len - 1, 1, &status);
+	ret->type = type;
+	ret->head = c->head;
+	ret->only_status = c->in_len == 1;
+	ret->status = status.iov_base;
+	ret->n = 0;
+	if (type == VIRTIO_BLK_T_FLUSH)
+		return 0;
+	if (b->read_only)
+		return -EROFS;
+	if (!len || len % one || len > (type == VIRTIO_BLK_T_DISCARD ? MAX_RANGES * one : one))
 		return -EINVAL;
-	iov_read(b->chain.iov, b->chain.n_out, sizeof(struct virtio_blk_outhdr), d, len);
-	for (size_t i = 0; i < len / sizeof(d[0]); i++) {
-		int r = clear_range(b, &d[i], zeroes);
-
-		if (r < 0)
-			return r;
-	}
+	ret->n = (unsigned)(len / one);
+	iov_read(c->iov, c->n_out, sizeof(struct virtio_blk_outhdr), ret->range, len);
+	/* Those that are not to be holes may have to be written. */
+	if (type == VIRTIO_BLK_T_WRITE_ZEROES &&
+	    !(ret->range[0].flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
+		rate_take(&b->bytes, (uint64_t)ret->range[0].num_sectors * SECTOR);
 	return 0;
 }
 
@@ -146,7 +157,94 @@ static int64_t count_io(struct blk *b, int r, bool write)
 	return write ? 0 : (int64_t)c->in_len - 1;
 }
 
-/* Bytes written before the status, or -errno. */
+static int do_slow(struct blk *b, const struct blk_slow *s)
+{
+	int r = 0;
+
+	if (s->type == VIRTIO_BLK_T_FLUSH) {
+		count(&b->counts.flushes, 1);
+		return fdatasync(b->fd) < 0 ? -errno : 0;
+	}
+	for (unsigned i = 0; r == 0 && i < s->n; i++)
+		r = clear_range(b, &s->range[i], s->type == VIRTIO_BLK_T_WRITE_ZEROES);
+	return r;
+}
+
+static uint8_t status_of(struct blk *b, int64_t r)
+{
+	if (r < 0)
+		count(&b->counts.errors, 1);
+	return r >= 0		  ? VIRTIO_BLK_S_OK
+	       : r == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
+				  : VIRTIO_BLK_S_IOERR;
+}
+
+/* Under the lock, and only where the rings are still those of its request. */
+static void finish_slow(struct blk *b, const struct blk_slow *s, int r)
+{
+	*s->status = status_of(b, r);
+	vq_push(&b->dev.vq[0], s->head, s->only_status);
+	vdev_signal(&b->dev, &b->dev.vq[0]);
+}
+
+static void *help(void *arg)
+{
+	struct blk *b = arg;
+	int r;
+
+	/* Without it every request of this kind stays unanswered: not to be overlooked. */
+	if (b->filtered && filter_install(FILTER_DISK) < 0)
+		return NULL;
+	pthread_mutex_lock(&b->dev.lock);
+	for (;;) {
+		while (!b->n_slow && !b->quit)
+			pthread_cond_wait(&b->work, &b->dev.lock);
+		if (!b->n_slow)
+			break;
+
+		const struct blk_slow *s = &b->slow[b->slow_at];
+
+		pthread_mutex_unlock(&b->dev.lock);
+		r = do_slow(b, s);
+		pthread_mutex_lock(&b->dev.lock);
+		/* A reset waits for us with the rings; one that was broken gets no answers. */
+		if (b->dev.live)
+			finish_slow(b, s, r);
+		b->slow_at = (b->slow_at + 1) % BLK_SLOW;
+		if (!--b->n_slow)
+			pthread_cond_broadcast(&b->idle);
+	}
+	pthread_mutex_unlock(&b->dev.lock);
+	return NULL;
+}
+
+static void settle(struct vdev *v)
+{
+	struct blk *b = container_of(v, struct blk, dev);
+
+	while (b->n_slow)
+		pthread_cond_wait(&b->idle, &v->lock);
+}
+
+/* Do it, or have it done. */
+static int slow(struct blk *b, uint32_t type)
+{
+	struct blk_slow here, *s = &here;
+	bool helped = b->helps && b->n_slow < BLK_SLOW;
+
+	if (helped)
+		s = &b->slow[(b->slow_at + b->n_slow) % BLK_SLOW];
+
+	int r = parse_slow(b, type, s);
+
+	if (r < 0 || !helped)
+		return r < 0 ? r : do_slow(b, s);
+	b->n_slow++;
+	pthread_cond_signal(&b->work);
+	return LATER;
+}
+
+/* Bytes written before the status, LATER, or -errno. */
 static int64_t request(struct blk *b)
 {
 	struct vq_chain *c = &b->chain;
@@ -159,17 +257,15 @@ static int64_t request(struct blk *b)
 		return count_io(b, read_write(b, h.sector, false), false);
 	case VIRTIO_BLK_T_OUT:
 		return b->read_only ? -EROFS : count_io(b, read_write(b, h.sector, true), true);
-	case VIRTIO_BLK_T_FLUSH:
-		count(&b->counts.flushes, 1);
-		return fdatasync(b->fd) < 0 ? -errno : 0;
 	case VIRTIO_BLK_T_GET_ID:
 		if (c->in_len - 1 < sizeof(b->serial))
 			return -EINVAL;
 		return (int64_t)iov_write(c->iov + c->n_out, c->n_in, 0, b->serial,
 					  sizeof(b->serial));
+	case VIRTIO_BLK_T_FLUSH:
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return b->read_only ? -EROFS : clear(b, h.type == VIRTIO_BLK_T_WRITE_ZEROES);
+		return slow(b, h.type);
 	}
 	return -EOPNOTSUPP;
 }
@@ -189,12 +285,10 @@ static int one(struct blk *b)
 
 	int64_t n = request(b);
 
-	if (n < 0)
-		count(&b->counts.errors, 1);
+	if (n == LATER)
+		return 1;
 
-	uint8_t status = n >= 0		    ? VIRTIO_BLK_S_OK
-			 : n == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP
-					    : VIRTIO_BLK_S_IOERR;
+	uint8_t status = status_of(b, n);
 
 	iov_write(c->iov + c->n_out, c->n_in, c->in_len - 1, &status, 1);
 	/* The used length tells what was written without gaps from the beginning. */
@@ -259,6 +353,7 @@ static const struct vdev_ops ops = {
 	.n_queues = 1,
 	.queue_size = 256,
 	.process = process,
+	.settle = settle,
 };
 
 static void on_timer(struct loop_source *s, uint32_t events)
@@ -317,6 +412,8 @@ int blk_init(struct blk *b, const struct gmem *mem, const struct blk_opts *o, st
 	memcpy(b->serial, o->serial, strnlen(o->serial, sizeof(b->serial)));
 	features |= o->read_only ? 1ull << VIRTIO_BLK_F_RO
 				 : 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	pthread_cond_init(&b->work, NULL);
+	pthread_cond_init(&b->idle, NULL);
 	b->loop.epoll_fd = b->loop.stop_fd = b->timer.fd = -1;
 	r = vdev_init(&b->dev, &ops, mem, features, &b->config, sizeof(b->config));
 	if (r < 0)
@@ -346,6 +443,8 @@ void blk_hold(struct blk *b, bool hold)
 {
 	pthread_mutex_lock(&b->dev.lock);
 	b->held = hold;
+	if (hold)
+		settle(&b->dev);
 	pthread_mutex_unlock(&b->dev.lock);
 	if (!hold)
 		vdev_kick(&b->dev);
@@ -393,6 +492,11 @@ int blk_start(struct blk *b, struct vps_err *err)
 		b->timer = (struct loop_source){.fd = take_fd(timer), .fn = on_timer};
 		r = loop_watch(&b->loop, &b->timer, EPOLLIN);
 	}
+	b->quit = false;
+	if (r == 0 && !b->read_only) {
+		r = -pthread_create(&b->helper, NULL, help, b);
+		b->helps = r == 0;
+	}
 	if (r == 0)
 		r = -pthread_create(&b->thread, NULL, run, b);
 	if (r < 0) {
@@ -409,6 +513,14 @@ void blk_stop(struct blk *b)
 		loop_stop(&b->loop);
 		pthread_join(b->thread, NULL);
 		b->in_thread = false;
+	}
+	if (b->helps) {
+		pthread_mutex_lock(&b->dev.lock);
+		b->quit = true;
+		pthread_cond_signal(&b->work);
+		pthread_mutex_unlock(&b->dev.lock);
+		pthread_join(b->helper, NULL);
+		b->helps = false;
 	}
 	b->dev.kick.in = b->timer.in = false;
 	close_fd(&b->timer.fd);

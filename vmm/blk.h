@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A virtio disk (virtio 1.2, 5.2) over a file or a block device. It works in its own thread, with
- * plain preadv and pwritev: a slow disk delays nothing but itself. */
+ * plain preadv and pwritev: a slow disk delays nothing but itself. What may take long (flush,
+ * discard, zeroes) is done by a second thread, so that nobody's reads wait for it. */
 #ifndef VPS_VMM_BLK_H
 #define VPS_VMM_BLK_H
 
@@ -9,6 +10,8 @@
 #include "vmm/loop.h"
 #include "vmm/rate.h"
 #include "vmm/virtio_mmio.h"
+
+#define BLK_RANGES 16
 
 struct blk_opts {
 	int fd; /* stays the caller's */
@@ -23,6 +26,17 @@ struct blk_counts {
 	uint64_t read_bytes, reads, written_bytes, writes, flushes, errors;
 };
 
+#define BLK_SLOW 8 /* requests for the second thread; one more is done by the first */
+
+struct blk_slow {
+	uint32_t type;
+	uint16_t head;
+	bool only_status; /* all that the driver may read of the answer */
+	uint8_t *status;  /* in the guest's memory */
+	unsigned n;
+	struct virtio_blk_discard_write_zeroes range[BLK_RANGES];
+};
+
 struct blk {
 	struct vdev dev;
 	struct virtio_blk_config config;
@@ -35,6 +49,12 @@ struct blk {
 	struct loop loop;
 	struct loop_source timer;
 	pthread_t thread;
+	/* The second thread, and from slow_at on what it has to do: the first is being done. */
+	pthread_t helper;
+	pthread_cond_t work, idle;
+	struct blk_slow slow[BLK_SLOW];
+	unsigned slow_at, n_slow;
+	bool helps, quit;
 	bool in_thread, filtered;
 	bool held;	       /* begins no request */
 	struct vq_chain chain; /* of the request at hand */

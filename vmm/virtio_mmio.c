@@ -134,6 +134,11 @@ void vdev_broken(struct vdev *v)
 static void reset(struct vdev *v)
 {
 	end_life(v);
+	v->s.status = 0;
+	if (v->ops->settle)
+		v->ops->settle(v);
+	/* A second CPU may have begun a new life with the old rings meanwhile. */
+	end_life(v);
 	v->s.acked = 0;
 	v->s.status = v->s.device_sel = v->s.driver_sel = v->s.queue_sel = 0;
 	__atomic_store_n(&v->s.isr, 0, __ATOMIC_SEQ_CST);

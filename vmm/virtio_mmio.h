@@ -23,10 +23,13 @@ struct vdev_ops {
 	uint32_t id; /* virtio 1.2, 5 */
 	uint8_t n_queues;
 	uint16_t queue_size;
-	/* All are called in the loop with the lock held and may be NULL. */
+	/* All are called with the lock held and may be NULL; but for settle in the loop. */
 	void (*start)(struct vdev *v);	 /* the driver is ready; features are agreed */
 	void (*stop)(struct vdev *v);	 /* it was reset, or broke the rules; the rings are gone */
 	void (*process)(struct vdev *v); /* a queue was notified */
+	/* Wait for what was begun and is not in a queue's hands any more: by a vCPU that resets the
+	 * device, before the rings are gone. May let go of the lock meanwhile. */
+	void (*settle)(struct vdev *v);
 };
 
 /* The negotiation, as a snapshot keeps it. */

@@ -222,6 +222,83 @@ static void test_disk_thread_and_rate(void **state)
 	disk_teardown(NULL);
 }
 
+/* Zeroes that must be written do not hold up a read; a reset waits for them. */
+static void test_disk_slow_lane(void **state)
+{
+	struct virtio_blk_outhdr zeroes = {.type = VIRTIO_BLK_T_WRITE_ZEROES}, in = {0};
+	struct virtio_blk_discard_write_zeroes range = {.num_sectors = 65536};
+	struct vring_used_elem e;
+	uint8_t status = 0xff, c = 1;
+	uint32_t used = 0;
+	off_t last;
+
+	assert_int_equal(disk_with(&(struct blk_opts){0}), 0);
+	/* a file without FALLOC_FL_ZERO_RANGE (tmpfs) */
+	assert_int_equal(ftruncate(disk, 64 << 20), 0);
+	assert_int_equal(blk_grow(&blk, NULL), 0);
+	last = (32 << 20) - 1;
+	drv_start(&d, 0, 16);
+	gmem_write(&d.mem, DATA, &zeroes, sizeof(zeroes));
+	gmem_write(&d.mem, DATA + 0x100, &range, sizeof(range));
+	gmem_write(&d.mem, DATA + 0x200, &in, sizeof(in));
+	put_desc(&d, RING(0), 0, DATA, sizeof(zeroes), NX, 1);
+	put_desc(&d, RING(0), 1, DATA + 0x100, sizeof(range), NX, 2);
+	put_desc(&d, RING(0), 2, DATA + 0x300, 1, W, 0);
+	put_desc(&d, RING(0), 4, DATA + 0x200, sizeof(in), NX, 5);
+	put_desc(&d, RING(0), 5, DATA + 0x400, 513, W, 0);
+	assert_int_equal(blk_start(&blk, NULL), 0);
+	assert_int_equal(pwrite(disk, &c, 1, last), 1);
+	gmem_write(&d.mem, DATA + 0x300, &status, 1);
+	drv_avail(&d, 0, 0);
+	drv_avail(&d, 0, 4);
+	set_reg(&d, VDEV_NOTIFY, 0);
+	wait_used(2000);
+	assert_int_equal(drv_used(&d, 0, &e), 1);
+	assert_int_equal(e.id, 4);
+	wait_used(2000);
+	assert_int_equal(drv_used(&d, 0, &e), 1);
+	assert_true(e.id == 0 && e.len == 1);
+	gmem_read(&d.mem, DATA + 0x300, &status, 1);
+	assert_int_equal(status, VIRTIO_BLK_S_OK);
+	assert_int_equal(pread(disk, &c, 1, last), 1);
+	assert_int_equal(c, 0);
+
+	/* more than it has places for, and then a pause: all are done */
+	for (int i = 0; i < 12; i++)
+		drv_avail(&d, 0, 0);
+	set_reg(&d, VDEV_NOTIFY, 0);
+	while (used < 1) {
+		wait_used(2000);
+		used += (uint32_t)drv_used(&d, 0, &e);
+	}
+	blk_hold(&blk, true);
+	assert_int_equal(blk.n_slow, 0);
+	blk_hold(&blk, false);
+	for (; used < 12; used += (uint32_t)drv_used(&d, 0, &e))
+		wait_used(2000);
+
+	/* a reset returns when nothing of the old life can be written any more */
+	c = 1;
+	assert_int_equal(pwrite(disk, &c, 1, last), 1);
+	status = 0xff;
+	gmem_write(&d.mem, DATA + 0x300, &status, 1);
+	drv_avail(&d, 0, 0);
+	set_reg(&d, VDEV_NOTIFY, 0);
+	for (int n = 0; !n; usleep(100)) {
+		pthread_mutex_lock(&blk.dev.lock);
+		n = (int)blk.n_slow;
+		pthread_mutex_unlock(&blk.dev.lock);
+	}
+	set_reg(&d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(blk.n_slow, 0);
+	assert_int_equal(pread(disk, &c, 1, last), 1);
+	assert_int_equal(c, 0);
+	gmem_read(&d.mem, DATA + 0x300, &status, 1);
+	assert_int_equal(status, 0xff);
+	blk_stop(&blk);
+	disk_teardown(NULL);
+}
+
 /* ---- entropy ---- */
 
 static void test_rng(void **state)
@@ -579,6 +656,7 @@ int main(void)
 		D(test_disk_discards),
 		cmocka_unit_test(test_disk_read_only),
 		cmocka_unit_test(test_disk_thread_and_rate),
+		cmocka_unit_test(test_disk_slow_lane),
 		M(test_rng),
 		M(test_balloon),
 		M(test_balloon_stats_and_reports),
