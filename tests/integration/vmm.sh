@@ -55,7 +55,8 @@ test_a_panic_is_a_failure() {
 test_memory_comes_back() {
 	expect_exit 0 timeout 180 "$boot" "$work" 1 memory,button
 	local before after
-	read -r before after < <(sed -n 's/^host: resident \([0-9]*\) MiB, after reports \([0-9]*\)$/\1 \2/p' "$work/.out")
+	read -r before after < <(sed -n 's/^host: resident \([0-9]*\) MiB, after reports \([0-9]*\)$/\1 \2/p' "$work/.out") ||
+		{ cat "$work/.out" "$work/.err"; fail 'nothing was measured'; }
 	echo "# resident $before MiB, $after after the guest had freed 96"
 	[ "$((before - after))" -ge 64 ] || { cat "$work/.out"; fail 'reports gave nothing back'; }
 	seen 'host: balloon 0'

@@ -150,7 +150,7 @@ def boot(where, cpus, words):
             net_peer()
         elif 'vsock ready' in line:
             threading.Thread(target=vsock_peer, args=[where, port]).start()
-        elif 'button ready' in line:
+        elif 'button ready' in line and 'memory' not in words:
             vmm.send_signal(signal.SIGTERM)
         elif 'agent ready' in line:
             vmm.send_signal(signal.SIGRTMIN + 3)
