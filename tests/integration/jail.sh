@@ -17,10 +17,10 @@ tiny_image
 # console NAME WORD - say it on the console
 say_on() { (echo "$2"; sleep 0.5) | timeout 10 vps console "$1" >/dev/null 2>&1 || true; }
 seen() { vps logs m | tr -d '\r' | found -E "$1"; }
-status_of() { vps list -a -o name,status | awk -v n="$1" '$1 == n {print $2}'; }
+status_of() { vps list -a -o name,status -H | awk -v n="$1" '$1 == n {print $2}'; }
 inspected() { vps inspect m | sed -n "s/.*\"$1\": \([0-9-]*\).*/\1/p" | head -1; }
-id_of() { vps list -a -o id,name | awk -v n="$1" '$2 == n {print $1}'; }
-init_of() { sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$VPS_RUN/$(id_of "$1")/state.json"; }
+id_of() { vps list -a -o name,id -H | awk -v n="$1" '$1 == n {print $2}'; }
+init_of() { grep -oE '"pid": ?[0-9]+' "$VPS_RUN/$(id_of "$1")/state.json" | grep -oE "[0-9]+"; }
 stopped() { [ "$(status_of m)" = stopped ]; }
 
 test_the_wall() {
@@ -54,10 +54,11 @@ test_the_wall() {
 }
 
 test_its_ends() {
+	set -x
 	say_on m 'e 7'
 	wait_until 10 stopped
 	expect "$(inspected exit_code)" 7
-	[ ! -e "$VPS_RUN/$(id_of m)" ]
+	[ ! -e "$VPS_RUN/$(id_of m)/vmm.sock" ]
 	vps start m -q
 	say_on m x
 	wait_until 10 stopped
