@@ -153,7 +153,7 @@ static void test_routed(void **state)
 	/* The link inside is no host: no address, no word of its own. */
 	assert_int_equal(lab_num(lab->ns[1], "ip -o addr show dev eth0 | wc -l"), 0);
 	assert_int_equal(lab_num(lab->ns[1], "ip -o addr show dev tap0 | wc -l"), 0);
-	assert_int_equal(lab_num(lab->ns[1], "cat /sys/class/net/tap0/mtu"),
+	assert_int_equal(lab_num(lab->ns[1], "ip -o link show dev tap0 | grep -o 'mtu [0-9]*' | cut -c5-"),
 			 net_mtu(lab->h, &p));
 	assert_true(pinged(-1, "10.77.0.1"));
 	assert_true(pinged(lab->ns[2], "10.77.0.1"));
