@@ -111,7 +111,8 @@ int root_make(struct guest *g, struct vps_err *err)
 	g->disk = open("/disk", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (g->disk >= 0)
 		disk_grow(g->disk); /* it may have got more while nobody was there */
-	if (g->disk < 0 || mkdir("/root", 0755) < 0 ||
+	/* the kernel's own initramfs has this directory, too */
+	if (g->disk < 0 || (mkdir("/root", 0755) < 0 && errno != EEXIST) ||
 	    mount("vps", "/root", "overlay", 0,
 		  "lowerdir=/image,upperdir=/disk/upper,workdir=/disk/work," ROOT_OVERLAY_OPTIONS) < 0)
 		return vps_err_sys(err, -errno, "stack image and disk (overlay)");
