@@ -154,8 +154,6 @@ int teardown(struct vps_host *h, unsigned id, struct vps_err *err);
 
 /* ---- verbs' shared parts ---------------------------------------------------- */
 
-/* In the instance directory: a start succeeded since create. */
-#define FIRST_BOOT_DONE "first-boot-done"
 
 /* The wall that a definition asks for. */
 const struct vps_driver *driver_of(const struct vps_spec *s);

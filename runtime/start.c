@@ -431,7 +431,8 @@ static void tell_started(struct start *s)
 {
 	struct vps_locked *l = s->l;
 
-	if (s->first_boot)
+	/* A machine's guest writes its files itself, and tells the monitor. */
+	if (s->first_boot && !s->driver->machine)
 		(void)fs_write_rename(l->dir, FIRST_BOOT_DONE, "", 0, 0600);
 	unlinkat(l->dir, "last-error", 0);
 	event_add(l->h->run_fd, l->id, l->spec.name, "start", NULL, 0);

@@ -42,6 +42,8 @@ static void notify_line(struct monitor *m, const char *line)
 		m->st.ready = true;
 		say(m, "ready", NULL, NULL, 0);
 		status_changed(m);
+	} else if (str_eq(line, "VPS_FILES=1")) { /* by vps-guest */
+		fs_write_rename(m->a.instance_dir, FIRST_BOOT_DONE, "", 0, 0600);
 	} else if (str_starts(line, "STATUS=")) {
 		set_text(m, line + strlen("STATUS="));
 	}
