@@ -28,6 +28,7 @@
 #include "images/images.h"
 #include "netns/netns.h"
 #include "runtime/driver.h"
+#include "runtime/monitor.h"
 #include "runtime/vps.h"
 
 #define RUNTIME_IDS_PER_VPS 65536u

@@ -36,6 +36,9 @@
 #include "base/err.h"
 #include "base/proc.h"
 
+/* In the instance directory: a start succeeded since create, and its files are in the root. */
+#define FIRST_BOOT_DONE "first-boot-done"
+
 enum monitor_policy { MONITOR_RESTART_NO, MONITOR_RESTART_ON_FAILURE, MONITOR_RESTART_ALWAYS };
 
 struct monitor_args {
