@@ -59,6 +59,9 @@ test_memory_comes_back() {
 		{ cat "$work/.out" "$work/.err"; fail 'nothing was measured'; }
 	echo "# resident $before MiB, $after after the guest had freed 96"
 	[ "$((before - after))" -ge 64 ] || { cat "$work/.out"; fail 'reports gave nothing back'; }
+	read -r before after < <(sed -n 's/^host: vps-vmm itself has \([0-9]*\) KiB, private and dirty \([0-9]*\)$/\1 \2/p' "$work/.out")
+	echo "# vps-vmm beside the guest: $before KiB resident, $after private"
+	[ "$before" -le 2048 ] && [ "$after" -le 512 ] || { cat "$work/.out"; fail 'more than 2 MiB, or 512 KiB of its own'; }
 	seen 'host: balloon 0'
 	grep -q '^host: balloon 64 of 64 MiB' "$work/.out" || { cat "$work/.out"; fail 'balloon'; }
 	grep -q '^host: the guest tells total and free' "$work/.out" || { cat "$work/.out"; fail 'numbers'; }

@@ -77,6 +77,17 @@ def rss(pid):
         if line.startswith('Rss:'):
             return int(line.split()[1]) >> 10  # MiB
 
+def beyond(pid):
+    """KiB of vps-vmm beside the guest's memory: resident, private and dirty"""
+    sums, guest = {'Rss:': 0, 'Private_Dirty:': 0}, False
+    for line in open(f'/proc/{pid}/smaps'):
+        word = line.split()
+        if word[0] == 'Size:':
+            guest = int(word[1]) == 256 << 10
+        elif word[0] in sums and not guest:
+            sums[word[0]] += int(word[1])
+    return tuple(sums.values())
+
 def stats(where):
     """memory, balloon target and actual, given back; then the guest's own numbers"""
     return struct.unpack('=13Q', call(where, 5)[1][:104])
@@ -89,6 +100,7 @@ def until(what, seconds=30):
 def memory_peer(where, pid, full):
     """What the guest gives back by itself, then what the balloon takes."""
     until(lambda: rss(pid) < full - 64)
+    print('host: vps-vmm itself has %d KiB, private and dirty %d' % beyond(pid), flush=True)
     print('host: resident', full, 'MiB, after reports', rss(pid), flush=True)
     call(where, 4, 64 << 20)
     until(lambda: stats(where)[2] == 64 << 20)
