@@ -17,6 +17,7 @@
 #include "runtime/guest/guest.h"
 
 #define DISK_WAIT_MS 10000
+#define MERGED	     "/merged" /* a kernel's own initramfs has a /root */
 
 int root_views(struct vps_err *err)
 {
@@ -111,12 +112,11 @@ int root_make(struct guest *g, struct vps_err *err)
 	g->disk = open("/disk", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (g->disk >= 0)
 		disk_grow(g->disk); /* it may have got more while nobody was there */
-	/* the kernel's own initramfs has this directory, too */
-	if (g->disk < 0 || (mkdir("/root", 0755) < 0 && errno != EEXIST) ||
-	    mount("vps", "/root", "overlay", 0,
+	if (g->disk < 0 || mkdir(MERGED, 0755) < 0 ||
+	    mount("vps", MERGED, "overlay", 0,
 		  "lowerdir=/image,upperdir=/disk/upper,workdir=/disk/work," ROOT_OVERLAY_OPTIONS) < 0)
 		return vps_err_sys(err, -errno, "stack image and disk (overlay)");
-	g->root = open("/root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	g->root = open(MERGED, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return g->root < 0 ? vps_err_sys(err, -errno, "open the root") : 0;
 }
 
@@ -206,7 +206,7 @@ static int without_udev(struct guest *g, struct vps_err *err)
 	for (size_t i = 0; i < ARRAY_LEN(udevs); i++)
 		if (inroot_exists(g->root, udevs[i]) == 1)
 			return 0;
-	if (mount(NULL, "/root/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+	if (mount(NULL, MERGED "/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
 		  NULL) < 0)
 		return vps_err_sys(err, -errno, "make /sys read-only");
 	r = link_in(g->root, "/run/systemd/system", "serial-getty@ttyS0.service", "/dev/null");

@@ -147,19 +147,32 @@ static int make_ctl(const char *dir)
 	return must(listen(fd, 8), "listen") < 0 ? -1 : fd;
 }
 
-/* Lines as they come, whole or cut, with their source's name in front. */
-static bool show(const char *name, int fd)
+struct source {
+	const char *name;
+	struct strbuf line;
+};
+
+/* Whole lines, with their source's name in front; a datagram is one or more. */
+static bool show(struct source *s, int fd)
 {
-	char buf[8192], *save, *line;
+	char buf[8192];
 	ssize_t n = read(fd, buf, sizeof(buf) - 1);
 
-	if (n <= 0)
-		return false;
-	buf[n] = '\0';
-	for (line = strtok_r(buf, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
-		printf("%s: %s\n", name, line);
+	for (ssize_t i = 0; i < n; i++)
+		if (buf[i] != '\r')
+			sb_addc(&s->line, buf[i]);
+	if (n <= 0 || str_eq(s->name, "notify"))
+		sb_addc(&s->line, '\n');
+	for (char *end; s->line.len && (end = memchr(s->line.s, '\n', s->line.len));) {
+		size_t len = (size_t)(end - s->line.s) + 1;
+
+		if (len > 1)
+			printf("%s: %.*s", s->name, (int)len, s->line.s);
+		memmove(s->line.s, end + 1, s->line.len - len + 1);
+		s->line.len -= len;
+	}
 	fflush(stdout);
-	return true;
+	return n > 0;
 }
 
 static void add(char ***v, char *s)
@@ -169,7 +182,7 @@ static void add(char ***v, char *s)
 
 static int boot(char **a)
 {
-	static const char *const names[] = {"console", "notify", "stdout", "stderr"};
+	struct source from[] = {{.name = "console"}, {.name = "notify"}, {.name = "stdout"}, {.name = "stderr"}};
 	int console[2], notify[2], out[2], errs[2], export = -1;
 	const char *dir = a[0];
 	auto_strv v = NULL;
@@ -229,8 +242,10 @@ static int boot(char **a)
 
 	while (p[0].fd >= 0 && poll(p, 4, -1) > 0)
 		for (int i = 0; i < 4; i++)
-			if (p[i].revents && !show(names[i], p[i].fd))
+			if (p[i].revents && !show(&from[i], p[i].fd))
 				p[i].fd = -1;
+	for (int i = 0; i < 4; i++)
+		sb_done(&from[i].line);
 	must(waitpid(pid, &status, 0), "wait");
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
