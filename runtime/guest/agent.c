@@ -135,7 +135,8 @@ static void from_init(struct agent *a)
 	if (n <= 0)
 		return;
 	buf[n] = '\0';
-	if (strstr(buf, "STOPPING=1"))
+	/* the first since 254, the second before: "Activating special unit reboot.target..." */
+	if (strstr(buf, "STOPPING=1") || strstr(buf, "STATUS=Activating special unit"))
 		a->watch = true;
 	tell(a, buf, (size_t)n);
 }

@@ -9,10 +9,10 @@
  * modules.dep does not know of. */
 const char *const guest_modules[] = {
 	"virtio_mmio", "virtio_blk", "virtio_net", "virtio_balloon", "virtio_rng",
-	"vmw_vsock_virtio_transport", "crc32c_generic", "ext4", "erofs", "overlay", NULL,
+	"vmw_vsock_virtio_transport", "crc32c_generic", "ext4", "erofs", "overlay", "autofs4", "fuse", NULL,
 };
-/* Nothing stops without them. */
-static const char *const optional[] = {"crc32c_generic", "virtio_balloon", "virtio_rng"};
+/* Nothing stops without them. The last two are what an init asks for, whose image has no modules. */
+static const char *const optional[] = {"crc32c_generic", "virtio_balloon", "virtio_rng", "autofs4", "fuse"};
 
 struct module {
 	const char *path; /* into the copy of modules.dep */

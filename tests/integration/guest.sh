@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# needs: root, kvm in hardware (or nested in a test host), the kernel of this host in /boot
+# needs: root, kvm in hardware (or nested in a test host), erofs-utils, the kernel of this host in /boot
 # vps-guest in vps-vmm: a Debian root from EROFS and ext4, its agent; a command; an export.
 . "$(dirname "$0")/../lib.sh" # debian_image
 needs kvm mkfs.erofs
@@ -54,18 +54,17 @@ test_debian_comes_up_and_is_spoken_to() {
 	ping -qc1 -W5 10.88.0.2 >/dev/null
 	expect "$("$tool" "$dir" stat)" 'memory * of 3[0-9][0-9] MiB, disk * of 2* MiB, * processes, up * s'
 	"$tool" "$dir" exec systemctl is-active console-getty >/dev/null
-	# where did it come from: the host, and nobody inside
-	expect_fail "$tool" "$dir" exec python3 -c 1
 	"$tool" "$dir" reseed
 	"$tool" "$dir" clock
 	expect "$("$tool" "$dir" exec date -u +%Y)" 2001
 	tar -C "$work" -cf - deb/config | "$tool" "$dir" unpack /root
 	"$tool" "$dir" pack /root/deb/config | tar -xOf - | cmp - "$dir/config"
 	truncate -s 512M "$dir/disk"
-	"$tool" "$dir" freeze 2 &
-	sleep 0.5
-	expect_exit 124 "$tool" "$dir" exec timeout 0.5 sh -c 'echo x >/root/frozen; sync'
-	wait $!
+	"$tool" "$dir" freeze 8 &
+	local freezer=$!
+	sleep 3
+	expect_exit 124 "$tool" "$dir" exec timeout 1 sh -c 'echo x >/root/frozen; sync'
+	wait $freezer
 	"$tool" "$dir" exec sh -c 'echo thawed >/root/thawed; sync'
 	"$tool" "$dir" stop
 	ended 0
@@ -76,7 +75,6 @@ test_debian_comes_up_and_is_spoken_to() {
 	seen 'notify: READY=1' 240
 	expect "$("$tool" "$dir" stat)" '* of 4* MiB, * processes*'
 	"$tool" "$dir" reboot
-	seen 'notify: .*STOPPING=1' 60
 	ended 254
 }
 
@@ -86,6 +84,7 @@ test_a_command_and_its_stdio() {
 	machine cmd tiny role=1 arg=sh arg=-c arg='echo out; echo err >&2; read a; echo "got $a"; id -u; sleep 1000 & exit 5' env=PATH=/bin \
 		user=65534 cwd=/srv/new
 	echo word | "$tool" boot "$dir" 1 >"$dir/log" 2>&1 || expect $? 5
+	local line
 	for line in 'stdout: out' 'stderr: err' 'stdout: got word' 'stdout: 65534'; do
 		grep -qx "$line" "$dir/log" || { cat "$dir/log"; fail "not seen: $line"; }
 	done
