@@ -36,7 +36,7 @@
 #include "runtime/monitor.h"
 
 #define LAUNCH_MS 120000 /* a loop device's journal may have to be replayed first */
-#define READY_MS  90000
+#define READY_MS  180000 /* a machine boots a kernel first */
 #define LOCK_FILE "monitor.lock"
 
 /* Everything that a start needs, gathered before anything is made. */
