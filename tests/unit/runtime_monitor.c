@@ -446,7 +446,7 @@ static void test_ready(void **state)
 	for (struct ctl_status s = {0}; !s.ready; memcpy(&s, buf, sizeof(s)))
 		assert_int_equal(ctl_recv(fd, buf, &len, 5000), CTL_STATUS);
 	assert_true(status_of(f).ready);
-	assert_true(file_has(f->run, "events", "\"event\":\"ready\""));
+	eventually(file_has(f->run, "events", "\"event\":\"ready\""));
 	close(sv[1]);
 }
 
@@ -503,7 +503,8 @@ static void test_oom(void **state)
 	put_file(f->t->fd, "stat", "low 0\noom 1\noom_kill 2\n");
 	assert_int_equal(eventfd_write(f->a.oom, 1), 0);
 	eventually(status_of(f).oom_kills == 2);
-	assert_true(file_has(f->run, "events", "\"event\":\"oom\",\"oom_kills\":2"));
+	/* told after it is counted */
+	eventually(file_has(f->run, "events", "\"event\":\"oom\",\"oom_kills\":2"));
 	put_file(f->t->fd, "stat", "oom_kill 3\n");
 	kill(f->init, SIGKILL);
 	fix_wait_monitor(f);
