@@ -178,6 +178,9 @@ int cg_tag_setup(struct cg_host *h, struct vps_err *err)
 
 /* ---- the end of a tag */
 
+/* A monitor whose VPS has ended stays for 2 s, for who asks how. */
+#define LAST_WORDS_MS 3000
+
 int cg_host_purge(struct cg_host *h, struct vps_err *err)
 {
 	for (size_t i = 0; i < h->n; i++) {
@@ -187,7 +190,7 @@ int cg_host_purge(struct cg_host *h, struct vps_err *err)
 		autoclose int root = root_fd(h, hi);
 		if (root < 0)
 			return vps_err_sys(err, root, "open %s", hi->path);
-		unlinkat(hi->tag_fd, "monitors", AT_REMOVEDIR);
+		(void)cg_tree_remove(hi->tag_fd, "monitors", LAST_WORDS_MS);
 		if (unlinkat(root, h->tag, AT_REMOVEDIR) < 0 && errno != ENOENT)
 			return vps_err_sys(err, -errno, "remove cgroup %s/%s", hi->path, h->tag);
 		close_fd(&hi->tag_fd);
