@@ -132,6 +132,20 @@ int fs_write(int dirfd, const char *path, const char *data)
 	return (size_t)n == len ? 0 : -EIO;
 }
 
+int fs_write_sysctl(const char *setting)
+{
+	char path[256];
+	const char *eq = strchr(setting, '=');
+	int n = eq ? snprintf(path, sizeof(path), "/proc/sys/%.*s", (int)(eq - setting), setting) : -1;
+
+	if (n < 0 || (size_t)n >= sizeof(path) || strstr(path, ".."))
+		return -EINVAL;
+	for (char *c = path + strlen("/proc/sys/"); *c; c++)
+		if (*c == '.')
+			*c = '/';
+	return fs_write(AT_FDCWD, path, eq + 1);
+}
+
 int fs_open_dir(int dirfd, const char *path)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

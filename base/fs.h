@@ -24,6 +24,8 @@ int fs_read_fd(int fd, size_t max, char **ret, size_t *ret_len);
 ssize_t fs_read_buf(int dirfd, const char *path, char *buf, size_t size);
 /* One write(2) to an existing file (sysfs, procfs, cgroupfs). Short write is -EIO. */
 int fs_write(int dirfd, const char *path, const char *data);
+/* sysctl.d(5)'s NAME=VALUE, dots for slashes, to /proc/sys. -EINVAL: it is no such thing; -errno of the file. */
+int fs_write_sysctl(const char *setting);
 /* I1: temp file in the same directory (".tmp.<name>.XXXXXX"), fsync, rename, fsync
  * directory. mode is exact (no umask). No temp is left by a failure; one left by a crash
  * goes by fs_remove_temps. */

@@ -92,16 +92,8 @@ static int mount_views(struct box *b, int root, struct vps_err *err)
 static int set_sysctls(char *const *sysctls, struct vps_err *err)
 {
 	for (; sysctls && *sysctls; sysctls++) {
-		char path[256];
-		const char *eq = strchr(*sysctls, '=');
-		int n = eq ? snprintf(path, sizeof(path), "/proc/sys/%.*s", (int)(eq - *sysctls),
-				      *sysctls) : -1;
-		if (n < 0 || (size_t)n >= sizeof(path) || strstr(path, ".."))
-			return vps_err_set(err, VPS_EUSAGE, "sysctl '%s': want NAME=VALUE", *sysctls);
-		for (char *c = path + strlen("/proc/sys/"); *c; c++)
-			if (*c == '.')
-				*c = '/';
-		int r = fs_write(AT_FDCWD, path, eq + 1);
+		int r = fs_write_sysctl(*sysctls);
+
 		if (r == -EACCES || r == -EPERM || r == -EROFS)
 			return vps_err_set(err, VPS_EUSAGE,
 					   "sysctl '%s' belongs to the host, not to a namespace of "

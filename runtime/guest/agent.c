@@ -72,10 +72,9 @@ struct agent {
 	struct guest g;
 	int listener, signals;
 	int conn;		/* notify connection, or -1 */
-	char line[AGENT_LINE_MAX];
-	size_t have;
 	int retry_ms;
 	bool watch; /* init is on its way out */
+	bool ready; /* and the host does not know yet */
 	unsigned sessions;
 };
 
@@ -93,18 +92,9 @@ static int listen_vsock(void)
 static void drop_conn(struct agent *a)
 {
 	close_fd(&a->conn);
-	a->have = 0;
 	a->retry_ms = a->retry_ms ? a->retry_ms * 2 : RETRY_MIN_MS;
 	if (a->retry_ms > RETRY_MAX_MS)
 		a->retry_ms = RETRY_MAX_MS;
-}
-
-/* After a restore of the machine every connection is gone, so this may be any number of times. */
-static void connect_again(struct agent *a)
-{
-	a->conn = host_connect(AGENT_NOTIFY_PORT);
-	if (a->conn < 0)
-		drop_conn(a);
 }
 
 static void tell(struct agent *a, const char *text, size_t len)
@@ -127,6 +117,24 @@ static void tell(struct agent *a, const char *text, size_t len)
 	}
 }
 
+static void tell_ready(struct agent *a)
+{
+	if (!a->ready)
+		return;
+	tell(a, "READY=1", 7);
+	a->ready = a->conn < 0;
+}
+
+/* After a restore of the machine every connection is gone, so this may be any number of times. */
+static void connect_again(struct agent *a)
+{
+	a->conn = host_connect(AGENT_NOTIFY_PORT);
+	if (a->conn < 0)
+		drop_conn(a);
+	else
+		tell_ready(a);
+}
+
 static void from_init(struct agent *a)
 {
 	char buf[AGENT_LINE_MAX];
@@ -139,6 +147,8 @@ static void from_init(struct agent *a)
 	if (strstr(buf, "STOPPING=1") || strstr(buf, "STATUS=Activating special unit"))
 		a->watch = true;
 	tell(a, buf, (size_t)n);
+	/* said while nobody listened: it is not said twice */
+	a->ready = a->ready || (a->conn < 0 && strstr(buf, "READY=1"));
 }
 
 /* systemd has become systemd-shutdown(8), whose first argument is what the kernel will be asked. So the host
@@ -155,39 +165,18 @@ static void watch_shutdown(struct agent *a)
 		tell(a, "REBOOT=1", 8);
 }
 
-static void host_line(struct agent *a, const char *line)
-{
-	uint64_t sig;
-
-	if (!str_starts(line, "STOP=") || parse_u64(line + 5, 64, &sig) < 0)
-		return;
-	kill(1, stop_signal_of(&a->g.cfg, (int)sig));
-	a->watch = true;
-}
-
+/* It has nothing to say: what it wants it asks for on our port. */
 static void from_host(struct agent *a)
 {
-	ssize_t n = recv(a->conn, a->line + a->have, sizeof(a->line) - a->have, MSG_DONTWAIT);
-	char *end;
+	char c[64];
+	ssize_t n = recv(a->conn, c, sizeof(c), MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
+	if (n <= 0)
 		drop_conn(a);
-		return;
-	}
-	a->retry_ms = 0;
-	a->have += (size_t)n;
-	while ((end = memchr(a->line, '\n', a->have))) {
-		size_t len = (size_t)(end - a->line) + 1;
-
-		*end = '\0';
-		host_line(a, a->line);
-		memmove(a->line, a->line + len, a->have - len);
-		a->have -= len;
-	}
-	if (a->have == sizeof(a->line))
-		a->have = 0;
+	else
+		a->retry_ms = 0;
 }
 
 /* Whoever is inside can connect as well (a loopback of vsock, a VM in the VM): only the host is let in. */

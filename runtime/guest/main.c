@@ -54,18 +54,7 @@ int config_load(struct guest *g, struct vps_err *err)
 static int set_sysctls(char *const *sysctls, struct vps_err *err)
 {
 	for (; sysctls && *sysctls; sysctls++) {
-		char path[256];
-		const char *eq = strchr(*sysctls, '=');
-		int n = eq ? snprintf(path, sizeof(path), "/proc/sys/%.*s", (int)(eq - *sysctls),
-				      *sysctls) : -1;
-
-		if (n < 0 || (size_t)n >= sizeof(path) || strstr(path, ".."))
-			return vps_err_set(err, VPS_EUSAGE, "sysctl '%s': want NAME=VALUE", *sysctls);
-		for (char *c = path + strlen("/proc/sys/"); *c; c++)
-			if (*c == '.')
-				*c = '/';
-
-		int r = fs_write(AT_FDCWD, path, eq + 1);
+		int r = fs_write_sysctl(*sysctls);
 
 		if (r < 0)
 			return vps_err_sys(err, r, "sysctl '%s'", *sysctls);

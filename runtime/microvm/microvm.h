@@ -26,7 +26,7 @@
  * the memory), page cache while it is written. Measured: a tenth of it with an idle guest. */
 #define VM_OVERHEAD	 (24ull << 20)
 #define VM_OVERHEAD_PART 64
-/* Threads of vps-vmm: CPUs, disks, the loop, and io_uring's workers. */
+/* More than the threads of vps-vmm: one a CPU, two a disk, the loop. */
 #define VM_THREADS 512
 
 /* ---- plan.c: pure ------------------------------------------------------------- */

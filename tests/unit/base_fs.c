@@ -97,6 +97,9 @@ static void test_write_needs_an_existing_file(void **state)
 	struct test_dir *t = *state;
 
 	assert_int_equal(fs_write(t->fd, "f", "x"), -ENOENT);
+	assert_int_equal(fs_write_sysctl("kernel.hostname"), -EINVAL);
+	assert_int_equal(fs_write_sysctl("kernel..hostname=x"), -EINVAL);
+	assert_int_equal(fs_write_sysctl("no.such=x"), -ENOENT);
 	assert_false(fs_exists(t->fd, "f"));
 	put_file(t->fd, "f", "old");
 	assert_int_equal(fs_write(t->fd, "f", "new"), 0);
