@@ -102,6 +102,8 @@ struct vps_driver {
 		      struct vps_err *err);
 	/* A signal to what runs inside; NULL: init is it. */
 	int (*signal)(const struct vps_live *l, int sig, struct vps_err *err);
+	/* Nothing inside runs afterwards, until it goes on. May be repeated. NULL: its cgroup is frozen. */
+	int (*pause)(const struct vps_live *l, bool paused, struct vps_err *err);
 	/* What only the inside knows; fields that are not known stay as they are. */
 	void (*stats)(const struct vps_live *l, struct vps_stats *s);
 	/* Live changes that are not the cgroup's, the network's or the disk's; called before those when

@@ -163,6 +163,9 @@ unsigned online_cpus(void);
 int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err);
 /* The run state, or -VPS_ESTATE. */
 int need_running(struct vps_locked *l, struct run_state *ret, struct vps_err *err);
+/* Nothing in it runs afterwards, or all goes on; after a failure to freeze it goes on, too. */
+int vps_freeze(struct vps_locked *l, const struct run_state *s, bool frozen, int timeout_ms,
+	       struct vps_err *err);
 /* Would this host enforce all of a definition? */
 int spec_check_host(struct vps_host *h, const struct vps_spec *s, struct vps_err *err);
 /* Copy the operator's seccomp profile into the instance directory. */

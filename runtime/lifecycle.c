@@ -75,8 +75,12 @@ int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err)
 		return r;
 	if (driver_of(&spec)->signal) {
 		autoclose int run_dir = store_run_dir(h, id);
-		const struct vps_live live = {
-			.spec = &spec, .conf = &h->conf, .instance_dir = -1, .run_dir = run_dir, .init = &s.init};
+		const struct vps_live live = {.spec = &spec,
+					      .conf = &h->conf,
+					      .instance_dir = -1,
+					      .run_dir = run_dir,
+					      .init = &s.init,
+					      .paused = s.phase == RUN_PAUSED};
 
 		return driver_of(&spec)->signal(&live, sig, err);
 	}
@@ -99,24 +103,38 @@ static int open_cg(struct vps_locked *l, struct cg **ret, struct vps_err *err)
 	return r < 0 ? vps_err_wrap(err, r, "cgroup of '%s'", l->spec.name) : 0;
 }
 
+int vps_freeze(struct vps_locked *l, const struct run_state *s, bool frozen, int timeout_ms,
+	       struct vps_err *err)
+{
+	const struct vps_driver *d = driver_of(&l->spec);
+	auto_done(cg_closep) struct cg *cg = NULL;
+	autoclose int run_dir = store_run_dir(l->h, l->id);
+	const struct vps_live live = {
+		.spec = &l->spec, .instance_dir = l->dir, .run_dir = run_dir, .init = &s->init};
+
+	if (d->pause)
+		return d->pause(&live, frozen, err);
+	int r = open_cg(l, &cg, err);
+	return r ?: cg_freeze(cg, frozen, timeout_ms, err);
+}
+
 /* The state says paused before the first process stops and until after the last one goes on: a kill
  * in between leaves a VPS that unpause brings back. */
 static int pause_locked(struct vps_locked *l, struct run_state *s, bool paused, struct vps_err *err)
 {
-	auto_done(cg_closep) struct cg *cg = NULL;
 	autoclose int run_dir = store_run_dir(l->h, l->id);
-	int r = open_cg(l, &cg, err);
+	int r = 0;
 
-	if (r == 0 && paused) {
+	if (paused) {
 		s->phase = RUN_PAUSED;
 		r = run_state_write(run_dir, s, err);
 	}
 	if (r < 0)
 		return r;
-	r = cg_freeze(cg, paused, FREEZE_TIMEOUT_MS, err);
+	r = vps_freeze(l, s, paused, FREEZE_TIMEOUT_MS, err);
 	if (r == 0 && paused)
 		return 0;
-	/* thawed, or (cg_freeze saw to it) not frozen after all */
+	/* thawed, or (vps_freeze saw to it) not frozen after all */
 	if (r == 0 || paused) {
 		s->phase = RUN_RUNNING;
 		int w = run_state_write(run_dir, s, err);

@@ -14,6 +14,7 @@
 #include "runtime/internal.h"
 #include "runtime/monitor.h"
 
+#define THAW_MS 5000
 #define KILL_MS 20000 /* SIGKILL works at once unless the kernel itself hangs */
 
 /* Files of a monitor that is gone. Only with the lock held: who starts makes the directory under
@@ -59,17 +60,6 @@ static int kill_all(struct vps_locked *l, struct vps_err *err)
 	return r ?: cg_kill(cg, KILL_MS, err);
 }
 
-static int thaw(struct vps_locked *l, struct vps_err *err)
-{
-	auto_done(cg_closep) struct cg *cg = NULL;
-	struct cg_host *ch;
-	char name[ID_STR];
-	int r = host_cgroups(l->h, &ch, err);
-
-	r = r ?: cg_open(ch, id_str(l->id, name), &cg, err);
-	return r ?: cg_freeze(cg, false, 5000, err);
-}
-
 /* 1 when init ended in time, 0 when not. ctl: the monitor's connection, or -1. */
 static int wait_end(int ctl, int pidfd, int timeout_ms)
 {
@@ -104,7 +94,7 @@ static int ask_init(struct vps_locked *l, const struct run_state *s, int pidfd, 
 	if (r < 0 && r != -ESRCH)
 		return vps_err_sys(err, r, "stop signal");
 	/* it finds the signal the moment it goes on */
-	return s->phase == RUN_PAUSED ? thaw(l, err) : 0;
+	return s->phase == RUN_PAUSED ? vps_freeze(l, s, false, THAW_MS, err) : 0;
 }
 
 static int timeout_of(const struct vps_locked *l, const struct run_state *s,

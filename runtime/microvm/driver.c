@@ -44,6 +44,7 @@ const struct vps_driver microvm_driver = {
 	.pack = vm_pack,
 	.unpack = vm_unpack,
 	.signal = vm_signal,
+	.pause = vm_freeze,
 	.stats = vm_stats,
 	.update = vm_update,
 	.grown = vm_grown,

@@ -107,6 +107,7 @@ int vm_agent(const struct vps_live *l, int timeout_ms, struct vps_err *err);
 int vm_pack(const struct vps_live *l, const char *path, int tar_fd, struct vps_err *err);
 int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, int tar_fd,
 	      struct vps_err *err);
+int vm_freeze(const struct vps_live *l, bool paused, struct vps_err *err);
 int vm_signal(const struct vps_live *l, int sig, struct vps_err *err);
 void vm_stats(const struct vps_live *l, struct vps_stats *s);
 int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,

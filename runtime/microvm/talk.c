@@ -74,8 +74,24 @@ int vm_signal(const struct vps_live *l, int sig, struct vps_err *err)
 		r = pidfd < 0 ? pidfd : sys_pidfd_send_signal(pidfd, sig);
 		return r < 0 ? vps_err_sys(err, r, "signal to the machine") : 0;
 	}
+	if (l->paused)
+		return vps_err_set(err, VPS_ESTATE, "a paused machine takes no signal but KILL");
 	fd = vm_agent(l, VMM_MS, err);
 	return fd < 0 ? fd : agent_call(fd, AGENT_KILL, n, sizeof(n), VMM_MS, NULL, err);
+}
+
+/* Not by its cgroup: KVM's thread that splits huge pages is in there, too, and before Linux 6.13 it was a
+ * thread of the kernel's, which the freezer waits for in vain. */
+int vm_freeze(const struct vps_live *l, bool paused, struct vps_err *err)
+{
+	int r;
+
+	if (!paused)
+		return vmm_api_resume(l->run_dir, VMM_MS, err);
+	r = vmm_api_pause(l->run_dir, VMM_MS, err);
+	if (r < 0)
+		vmm_api_resume(l->run_dir, VMM_MS, NULL);
+	return r;
 }
 
 /* ---- numbers -------------------------------------------------------------------- */
