@@ -65,6 +65,10 @@
 #define VMM_EXIT_RESET	254
 #define VMM_EXIT_FAILED 255
 
+/* The last datagram to notify=, by vps-vmm itself and never passed on from the guest: its wait status (wait(2)) for a
+ * monitor that is not its parent. None when it is killed. */
+#define VMM_WAIT_STATUS "WAIT_STATUS="
+
 /* ---- numbers ---- */
 
 #define VMM_MAX_DISKS 8

@@ -38,6 +38,7 @@
 #include <sys/syscall.h>
 
 #include "base/str.h"
+#include "vmm/api.h"
 #include "vmm/filter.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
@@ -385,10 +386,17 @@ static int walls(bool *ret_reboots, struct vps_err *err)
 	return 0;
 }
 
-static int reboot_as(unsigned how, int otherwise)
+/* The last datagram to notify=, for who is not our parent: the wait status that the parent gets. */
+static _Noreturn void end(const struct main *x, unsigned reboot, int sig, int code)
 {
-	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, how, NULL);
-	return otherwise; /* without the right */
+	char line[32];
+	int len = snprintf(line, sizeof(line), VMM_WAIT_STATUS "%d", reboot ? sig : code << 8);
+
+	if (x->o.notify >= 0)
+		send(x->o.notify, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (reboot)
+		syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, reboot, NULL);
+	_exit(code);
 }
 
 static int check(void)
@@ -436,9 +444,8 @@ int main(int argc, char **argv)
 	/* All that is ours ends with us; what it costs to take it down piece by piece is not spent.
 	 */
 	if (r == VM_RESET)
-		_exit(reboots ? reboot_as(LINUX_REBOOT_CMD_RESTART, VMM_EXIT_RESET)
-			      : VMM_EXIT_RESET);
+		end(&x, reboots ? LINUX_REBOOT_CMD_RESTART : 0, SIGHUP, VMM_EXIT_RESET);
 	if (r == VM_POWEROFF && code < 0)
-		_exit(reboots ? reboot_as(LINUX_REBOOT_CMD_POWER_OFF, 0) : 0);
-	_exit(r == VM_POWEROFF ? code : VMM_EXIT_FAILED);
+		end(&x, reboots ? LINUX_REBOOT_CMD_POWER_OFF : 0, SIGINT, 0);
+	end(&x, 0, 0, r == VM_POWEROFF ? code : VMM_EXIT_FAILED);
 }

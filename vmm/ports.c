@@ -76,7 +76,7 @@ static void got_line(struct ports *p, const char *s, size_t len)
 			p->exit_code = (int)n;
 	} else if (str_eq(s, "REBOOT=1")) {
 		p->reboot = true;
-	} else if (len && p->notify >= 0) {
+	} else if (len && p->notify >= 0 && !str_starts(s, VMM_WAIT_STATUS)) {
 		/* One who does not read it in time has lost it, as with every sd_notify. */
 		send(p->notify, s, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}

@@ -153,8 +153,15 @@ static void ended(struct monitor *m, int wstatus)
 	record(m);
 }
 
+/* A machine has told its status before it ended (vmm/api.h). */
 static void ended_unseen(struct monitor *m)
 {
+	for (int i = 0; i < NOTE_BUDGET && m->a.notify >= 0 && m->told < 0; i++)
+		notify_event(m);
+	if (m->told >= 0) {
+		ended(m, m->told);
+		return;
+	}
 	m->exit_code = -1;
 	m->cause = m->stop ? MONITOR_STOP : MONITOR_LOST;
 	record(m);

@@ -70,6 +70,7 @@ struct monitor {
 	struct monitor_args a;
 	int run_fd; /* the host's run directory */
 	int lock, ctl, keeper, lxcfs, helper;
+	int told; /* init's wait status as it said itself by NOTIFY_SOCKET, or -1 */
 	struct pollfd set[P_CLIENTS + MAX_CLIENTS];
 	struct client clients[MAX_CLIENTS];
 	struct console con;

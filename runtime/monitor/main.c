@@ -270,7 +270,7 @@ int main(int argc, char **argv)
 	leave_session();
 	if (argc == 4 && str_eq(argv[0], "vps-keeper"))
 		return keeper_main(atoi(argv[2]), atoi(argv[3]));
-	m->lock = m->ctl = m->keeper = m->lxcfs = m->helper = -1;
+	m->lock = m->ctl = m->keeper = m->lxcfs = m->helper = m->told = -1;
 	clients_init(m);
 	if (argc < 1 || monitor_args_parse(argv + 1, &m->a) < 0)
 		return 2;

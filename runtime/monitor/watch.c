@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "runtime/lxcfs.h"
 #include "runtime/monitor/impl.h"
+#include "vmm/api.h"
 
 #define OOM_SETTLE_MS 200   /* v1 tells before the kill is counted */
 #define OOM_LOOK_MS   100   /* v2 tells of each time that a limit is met, hundreds of times a second */
@@ -38,12 +39,17 @@ static void set_text(struct monitor *m, const char *s)
 
 static void notify_line(struct monitor *m, const char *line)
 {
+	uint64_t n;
+
 	if (str_eq(line, "READY=1") && !m->st.ready) {
 		m->st.ready = true;
 		say(m, "ready", NULL, NULL, 0);
 		status_changed(m);
 	} else if (str_eq(line, "VPS_FILES=1")) { /* by vps-guest */
 		fs_write_rename(m->a.instance_dir, FIRST_BOOT_DONE, "", 0, 0600);
+	} else if (str_starts(line, VMM_WAIT_STATUS)) {
+		if (parse_u64(line + strlen(VMM_WAIT_STATUS), UINT16_MAX, &n) == 0)
+			m->told = (int)n;
 	} else if (str_starts(line, "STATUS=")) {
 		set_text(m, line + strlen("STATUS="));
 	}

@@ -224,7 +224,8 @@ static void test_lines(void **state)
 	SAY("READY=1\nSTAT");
 	expect_told("READY=1");
 	expect_told(NULL);
-	SAY("US=up\nEXIT=256\nEXIT=-1\nEXIT=7 \nEXIT=\n\n");
+	/* vps-vmm's own word */
+	SAY("US=up\nWAIT_STATUS=1\nEXIT=256\nEXIT=-1\nEXIT=7 \nEXIT=\n\n");
 	expect_told("STATUS=up");
 	expect_told(NULL);
 	assert_int_equal(p.exit_code, -1);
