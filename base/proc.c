@@ -152,3 +152,25 @@ pid_t proc_fork_into(int cgroup)
 	pid = fork();
 	return pid < 0 ? -errno : pid;
 }
+
+int proc_takes_signal(pid_t pid, int sig)
+{
+	static const char *const sets[] = {"\nSigBlk:\t", "\nSigCgt:\t"};
+	char path[32], text[4096];
+	unsigned long long all = 0, set;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+
+	ssize_t n = fs_read_buf(AT_FDCWD, path, text, sizeof(text));
+
+	if (n < 0)
+		return n == -ENOENT ? -ESRCH : (int)n;
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+		const char *p = strstr(text, sets[i]);
+
+		if (!p || sscanf(p + strlen(sets[i]), "%llx", &set) != 1)
+			return -EIO;
+		all |= set;
+	}
+	return all >> (sig - 1) & 1;
+}

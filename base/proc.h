@@ -28,6 +28,10 @@ int proc_ident_of(pid_t pid, struct proc_ident *ret);
 bool proc_ident_eq(const struct proc_ident *a, const struct proc_ident *b);
 /* pidfd of exactly that process; -ESRCH when it is gone (or a zombie), reused or of another boot. */
 int proc_ident_open(const struct proc_ident *id);
+/* Would a signal do something to it: a handler, or blocked and so kept for one who waits. Init of a pid namespace
+ * loses every other one (pid_namespaces(7)), and has no handlers yet while it begins. 1, 0, -ESRCH, -errno.
+ * proc(5), status: SigBlk, SigCgt. */
+int proc_takes_signal(pid_t pid, int sig);
 /* fork(2) into a cgroup of v2 (CLONE_INTO_CGROUP, 5.7); where that fails, or with -1, into the caller's. Only
  * from a process without threads. */
 pid_t proc_fork_into(int cgroup);

@@ -15,6 +15,7 @@
 #include "runtime/monitor.h"
 
 #define THAW_MS 5000
+#define ASK_STEP_MS 20
 #define KILL_MS 20000 /* SIGKILL works at once unless the kernel itself hangs */
 
 /* Files of a monitor that is gone. Only with the lock held: who starts makes the directory under
@@ -60,21 +61,26 @@ static int kill_all(struct vps_locked *l, struct vps_err *err)
 	return r ?: cg_kill(cg, KILL_MS, err);
 }
 
-/* 1 when init ended in time, 0 when not. ctl: the monitor's connection, or -1. */
-static int wait_end(int ctl, int pidfd, int timeout_ms)
+/* Until it polls readable or the time is over: 1, 0. */
+static int wait_pidfd(int pidfd, uint64_t end)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	uint64_t end = sys_now_mono() + (uint64_t)timeout_ms * 1000000;
-	int code, r;
+	int r;
 
-	for (;;) {
+	do {
 		uint64_t now = sys_now_mono();
-		int left = now < end ? (int)((end - now + 999999) / 1000000) : 0;
-		r = poll(&p, 1, left);
-		if (r >= 0 || errno != EINTR)
-			break;
-	}
-	if (r <= 0)
+
+		r = poll(&p, 1, now < end ? (int)((end - now + 999999) / 1000000) : 0);
+	} while (r < 0 && errno == EINTR);
+	return r > 0;
+}
+
+/* 1 when init ended in time, 0 when not. ctl: the monitor's connection, or -1. */
+static int wait_end(int ctl, int pidfd, uint64_t end)
+{
+	int code;
+
+	if (!wait_pidfd(pidfd, end))
 		return 0;
 	/* the monitor drains the console and writes the record: that is part of the stop */
 	if (ctl >= 0)
@@ -82,19 +88,38 @@ static int wait_end(int ctl, int pidfd, int timeout_ms)
 	return 1;
 }
 
-static int ask_init(struct vps_locked *l, const struct run_state *s, int pidfd, struct vps_err *err)
+/* The definition's own, as it is now: `set` changes it live. */
+static int signal_of(const struct vps_locked *l, const struct run_state *s)
 {
-	/* the definition's own, as it is now: `set` changes it live */
 	int sig = l->spec.stop_signal ? spec_signal_parse(l->spec.stop_signal) : 0;
-	int r;
 
 	if (sig <= 0)
 		sig = s->stop_signal > 0 ? s->stop_signal : SIGTERM;
+	return sig;
+}
+
+/*
+ * An init that has just begun has no handlers yet, and a signal without a handler is lost on it: it gets another one
+ * when it has. The first is for those whose sigtimedwait(2) does not show.
+ */
+static int ask_init(struct vps_locked *l, const struct run_state *s, int pidfd, uint64_t end,
+		    struct vps_err *err)
+{
+	uint64_t step = (uint64_t)ASK_STEP_MS * 1000000, now;
+	int sig = signal_of(l, s), deaf = proc_takes_signal(s->init.pid, sig) == 0, r;
+
 	r = sys_pidfd_send_signal(pidfd, sig);
 	if (r < 0 && r != -ESRCH)
 		return vps_err_sys(err, r, "stop signal");
-	/* it finds the signal the moment it goes on */
-	return s->phase == RUN_PAUSED ? vps_freeze(l, s, false, THAW_MS, err) : 0;
+	if (s->phase == RUN_PAUSED) /* it finds the signal the moment it goes on */
+		return vps_freeze(l, s, false, THAW_MS, err);
+	if (!deaf)
+		return 0;
+	while (proc_takes_signal(s->init.pid, sig) == 0 && (now = sys_now_mono()) < end)
+		if (wait_pidfd(pidfd, now + step < end ? now + step : end))
+			return 0;
+	sys_pidfd_send_signal(pidfd, sig);
+	return 0;
 }
 
 static int timeout_of(const struct vps_locked *l, const struct run_state *s,
@@ -113,16 +138,17 @@ static int end_init(struct vps_locked *l, const struct run_state *s, const struc
 		    int ctl, int pidfd, struct vps_err *err)
 {
 	bool kill = o && o->kill;
-	int r = kill ? 0 : ask_init(l, s, pidfd, err);
+	uint64_t end = sys_now_mono() + (uint64_t)timeout_of(l, s, o) * 1000000;
+	int r = kill ? 0 : ask_init(l, s, pidfd, end, err);
 
 	if (r < 0)
 		return r;
-	if (!kill && wait_end(ctl, pidfd, timeout_of(l, s, o)) == 1)
+	if (!kill && wait_end(ctl, pidfd, end) == 1)
 		return 0;
 	r = kill_all(l, err);
 	if (r < 0)
 		return r;
-	if (wait_end(ctl, pidfd, KILL_MS) != 1)
+	if (wait_end(ctl, pidfd, sys_now_mono() + (uint64_t)KILL_MS * 1000000) != 1)
 		return vps_err_set(err, VPS_ETIMEDOUT, "init does not end, even killed");
 	return 0;
 }

@@ -16,10 +16,13 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/proc.h"
 #include "runtime/guest/guest.h"
 
 #define HELLO_MS   10000
 #define REQUEST_MS 30000
+#define STOP_WAIT_MS 80000
+#define STOP_STEP_MS 50
 /* Not in the kernel's exported headers: fs/ext4/ext4.h. */
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 
@@ -48,6 +51,27 @@ int stop_signal_of(const struct guest_cfg *c, int asked)
 static int send_init(int sig)
 {
 	return kill(1, sig) < 0 ? -errno : 0;
+}
+
+/* Init has no handlers while it begins, and would never hear of it: somebody waits until it has. The first is for those whose
+ * sigtimedwait(2) does not show. */
+static int stop_init(int sig)
+{
+	bool deaf = proc_takes_signal(1, sig) == 0;
+	int r = send_init(sig);
+
+	if (!deaf || r < 0)
+		return r;
+
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (pid > 0)
+		return 0;
+	for (int ms = 0; ms < STOP_WAIT_MS && proc_takes_signal(1, sig) == 0; ms += STOP_STEP_MS)
+		usleep(STOP_STEP_MS * 1000);
+	_exit(send_init(sig) < 0);
 }
 
 static int do_reboot(const struct guest *g)
@@ -140,7 +164,7 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	case AGENT_STAT:
 		return stat_records(g, sb);
 	case AGENT_STOP:
-		return send_init(stop_signal_of(&g->cfg, 0));
+		return stop_init(stop_signal_of(&g->cfg, 0));
 	case AGENT_REBOOT:
 		return do_reboot(g);
 	case AGENT_KILL:

@@ -100,6 +100,19 @@ static void pass_on(int sig)
 		leave(0);
 }
 
+/* Never runs: all signals are blocked and waited for. But it tells whoever looks (proc(5), SigCgt) that none is lost here. */
+static void handler(int sig)
+{
+}
+
+static void show_handlers(void)
+{
+	const struct sigaction sa = {.sa_handler = handler};
+
+	for (int sig = 1; sig <= 64; sig++)
+		raw4(__NR_rt_sigaction, sig, (long)&sa, 0, 8);
+}
+
 _Noreturn void vps_init(long *stack)
 {
 	long argc = stack[0];
@@ -115,6 +128,7 @@ _Noreturn void vps_init(long *stack)
 			leave(126);
 		}
 	}
+	show_handlers(); /* not for the child */
 	for (;;) {
 		/* Terminal stops and the like are not for an init: only what somebody sent. */
 		long sig = raw4(__NR_rt_sigtimedwait, (long)&all, 0, 0, 8);

@@ -88,6 +88,14 @@ test_stop_is_a_clean_shutdown() {
 	expect "$(vps exec deb -- systemctl is-system-running --wait)" running
 }
 
+test_stop_is_heard_by_an_init_that_has_just_begun() {
+	vps stop deb
+	vps start deb
+	vps stop deb
+	expect "$(vps inspect deb | jq '.[0].exit_code')" 0
+	vps start --wait deb
+}
+
 test_poweroff_inside_stops_it() {
 	vps exec -d deb -- systemctl poweroff
 	vps wait deb -t 60s

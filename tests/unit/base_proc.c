@@ -122,6 +122,27 @@ static void test_ident_survives_a_hostile_name(void **state)
 	close(p[1]);
 }
 
+static void on_usr1(int sig)
+{
+}
+
+static void test_takes_signal(void **state)
+{
+	sigset_t usr2;
+
+	assert_int_equal(proc_takes_signal(getpid(), SIGUSR1), 0);
+	signal(SIGUSR1, on_usr1);
+	assert_int_equal(proc_takes_signal(getpid(), SIGUSR1), 1);
+	signal(SIGUSR1, SIG_DFL);
+	assert_int_equal(proc_takes_signal(getpid(), SIGRTMIN + 4), 0);
+	sigemptyset(&usr2);
+	sigaddset(&usr2, SIGRTMIN + 4);
+	sigprocmask(SIG_BLOCK, &usr2, NULL);
+	assert_int_equal(proc_takes_signal(getpid(), SIGRTMIN + 4), 1);
+	sigprocmask(SIG_UNBLOCK, &usr2, NULL);
+	assert_int_equal(proc_takes_signal(0x3fffffff, SIGUSR1), -ESRCH);
+}
+
 static void test_find(void **state)
 {
 	struct test_dir *t = *state;
@@ -479,6 +500,7 @@ int main(void)
 		cmocka_unit_test(test_ident_of_the_living),
 		cmocka_unit_test(test_ident_of_another_life),
 		cmocka_unit_test(test_ident_survives_a_hostile_name),
+		cmocka_unit_test(test_takes_signal),
 		dir_test(test_find),
 		dir_test(test_find_ignores_relative_parts),
 		cmocka_unit_test(test_find_in_sbin_without_path),
