@@ -39,16 +39,75 @@ mkdir -p "$VPS_ROOT" "$VPS_RUN" "$cache"
 
 # What must be the same before and after, as text.
 footprint() {
-	local tag
-	tag=$(vps_tag)
+	local root tag side
 	awk -v w="$work" 'index($0, w) {print "mount", $5}' /proc/self/mountinfo
-	find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
+	for root in "$VPS_ROOT" "$work"/{a,b}/root; do
+		tag=$(vps_tag "$root")
+		find /sys/fs/cgroup -maxdepth 4 -path "*/$tag/*" -type d 2>/dev/null | sed 's/^/cgroup /'
+	done
 	ip -o link | awk -F': ' '{print "link", $2}'
+	for side in "${!host_pids[@]}"; do
+		on_host "$side" ip -o link | awk -F'[:@] *' '$2 != "lo" && $2 != "wire" {print "link", $2}'
+	done
 	losetup -a 2>/dev/null | grep -F "$work" | sed 's/^/loop /'
 	pgrep -af "(vps-monitor|vps-keeper|lxcfs) .*$work" | sed 's/^/process /'
 	stat -c 'device %n %t:%T %a %u %g' /dev/null /dev/zero /dev/tty
 }
-vps_tag() { printf 'v%s' "$(printf '%s' "$VPS_ROOT" | sha256sum | cut -c1-4)"; }
+# vps_tag [ROOT] - what the interfaces and cgroups of that host begin with
+vps_tag() { printf 'v%s' "$(printf '%s' "${1:-$VPS_ROOT}" | sha256sum | cut -c1-4)"; }
+
+# Two "hosts" on one wire: each a network namespace with a --root, --run and vps.conf of its own.
+#
+#   two_hosts                    makes them; what they are goes with the test file, however that ends
+#   host_a COMMAND...            runs it there (a program, not a shell function); host_b likewise
+#   tiny_image host_a            the image there
+#
+# host A has 198.51.100.1 and 2001:db8:aa::1 on `wire`, gives its VPSes addresses of 10.123.1.0/24 and fd76:7073:0:1::/64
+# and knows the way to host B's (2 in the place of 1). Nobody masquerades: an address is the same on both sides.
+declare -A host_pids=() host_ends=()
+on_host() {
+	local side=$1
+	shift
+	nsenter --net="/proc/${host_pids[$side]}/ns/net" -- env VPS_ROOT="$work/$side/root" VPS_RUN="$work/$side/run" \
+		VPS_CONF="$work/$side/vps.conf" "$@"
+}
+host_a() { on_host a "$@"; }
+host_b() { on_host b "$@"; }
+
+make_host() { # SIDE NUMBER - a namespace lives as long as somebody is in it: as long as our end of a pipe is open
+	local side=$1 n=$2 holder
+	coproc holder { exec unshare --net -- sh -c 'echo up; exec cat >/dev/null'; }
+	host_pids[$side]=$holder_PID
+	exec {host_ends[$side]}>&"${holder[1]}"
+	read -r <&"${holder[0]}" || fail "no network namespace for host $side"
+	exec {holder[0]}<&- {holder[1]}>&-
+	mkdir -p "$work/$side"/{root,run}
+	printf '%s\n' "pool4 = 10.123.$n.0/24" "pool6 = fd76:7073:0:$n::/64" 'nat = no' >"$work/$side/vps.conf"
+}
+wire_host() { # SIDE NUMBER PEER-NUMBER
+	local side=$1 n=$2 peer=$3
+	on_host "$side" ip link set lo up
+	on_host "$side" ip addr add "198.51.100.$n/24" dev wire
+	on_host "$side" ip addr add "2001:db8:aa::$n/64" dev wire nodad
+	on_host "$side" ip link set wire up
+	on_host "$side" ip route add "10.123.$peer.0/24" via "198.51.100.$peer"
+	on_host "$side" ip route add "fd76:7073:0:$peer::/64" via "2001:db8:aa::$peer"
+}
+two_hosts() {
+	[ ${#host_pids[@]} = 0 ] || return 0
+	make_host a 1 && make_host b 2 &&
+		ip link add wire netns "${host_pids[a]}" type veth peer name wire netns "${host_pids[b]}" &&
+		wire_host a 1 2 && wire_host b 2 1 || { echo "Bail out! two_hosts"; exit 1; }
+}
+# everywhere COMMAND... - here, and on both hosts where a test has them
+everywhere() {
+	local side status=0
+	"$@" || status=1
+	for side in "${!host_pids[@]}"; do
+		on_host "$side" "$@" || status=1
+	done
+	return $status
+}
 
 before=$(footprint)
 
@@ -114,31 +173,34 @@ wait_until() {
 	done
 }
 
-# tiny_image - the image "tiny" in this test's store
+# tiny_image [host_a] - the image "tiny" in this test's store, or that host's
 tiny_image() {
-	vps image inspect tiny >/dev/null 2>&1 && return
+	"$@" vps image inspect tiny >/dev/null 2>&1 && return
 	busybox_rootfs "$work/tiny"
 	tar -C "$work/tiny" --numeric-owner --owner=0 --group=0 -cf "$work/tiny.tar" .
-	vps image import -q "$work/tiny.tar" tiny >/dev/null
+	"$@" vps image import -q "$work/tiny.tar" tiny >/dev/null
 	rm -rf "$work/tiny" "$work/tiny.tar"
 }
 
+# debian_image [host_a]
 debian_image() {
-	vps image inspect debian:12 >/dev/null 2>&1 && return
+	"$@" vps image inspect debian:12 >/dev/null 2>&1 && return
 	local tar
 	tar=$(debian_tar) || fail "no Debian root"
-	vps image import -q "$tar" debian:12 >/dev/null
+	"$@" vps image import -q "$tar" debian:12 >/dev/null
 }
 
 clean() {
-	vps delete --all --force -q >/dev/null 2>&1
-	vps host gc -q >/dev/null 2>&1
+	everywhere vps delete --all --force -q >/dev/null 2>&1
+	everywhere vps host gc -q >/dev/null 2>&1
 	# what even gc could not: by what is ours alone, never by name
 	pkill -KILL -f "vps-monitor.*$work" 2>/dev/null
-	local d
-	while read -r d; do
-		rmdir "$d" 2>/dev/null
-	done < <(find /sys/fs/cgroup -maxdepth 4 -name "$(vps_tag)*" -type d 2>/dev/null | sort -r)
+	local root d
+	for root in "$VPS_ROOT" "$work"/{a,b}/root; do
+		while read -r d; do
+			rmdir "$d" 2>/dev/null
+		done < <(find /sys/fs/cgroup -maxdepth 4 -name "$(vps_tag "$root")*" -type d 2>/dev/null | sort -r)
+	done
 	rm -rf --one-file-system "$work"
 }
 trap clean EXIT
@@ -168,15 +230,20 @@ run_one() {
 
 # remove_others - every VPS that was not there before the first test
 remove_others() {
-	local name
-	while read -r name; do
-		[[ " $standing " == *" $name "* ]] || vps delete -f -q "$name" >/dev/null 2>&1
-	done < <(vps list -aq)
+	local side name run
+	for side in '' "${!host_pids[@]}"; do
+		run=(${side:+on_host "$side"})
+		while read -r name; do
+			[[ " $standing " == *" $side:$name "* ]] || "${run[@]}" vps delete -f -q "$name" >/dev/null 2>&1
+		done < <("${run[@]}" vps list -aq)
+	done
 }
 
 run_tests() {
-	local names n=0 standing
-	standing=$(vps list -aq | tr '\n' ' ')
+	local names n=0 standing side
+	standing=$(vps list -aq | sed 's/^/:/'
+		for side in "${!host_pids[@]}"; do on_host "$side" vps list -aq | sed "s/^/$side:/"; done)
+	standing=${standing//$'\n'/ }
 	mapfile -t names < <(grep -oE '^test_[a-z0-9_]+' "$0")
 	# only some of them: words in $VPS_TEST_ONLY
 	echo "1..$((${#names[@]} + 1))"
@@ -188,11 +255,11 @@ run_tests() {
 		fi
 		run_one $n "$name"
 	done
-	vps delete --all --force -q >/dev/null 2>&1
-	vps host gc -q >/dev/null 2>&1 # ends what all VPSes shared
+	everywhere vps delete --all --force -q >/dev/null 2>&1
+	everywhere vps host gc -q >/dev/null 2>&1 # ends what all VPSes shared
 	local after
 	after=$(footprint)
-	if [ "$before" = "$after" ] && vps host check -q >"$work/.check" 2>&1; then
+	if [ "$before" = "$after" ] && everywhere vps host check -q >"$work/.check" 2>&1; then
 		echo "ok $((n + 1)) - nothing is left behind"
 	else
 		echo "not ok $((n + 1)) - nothing is left behind"
