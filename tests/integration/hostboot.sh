@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root qemu; it starts a test host of its own
-# where: native
+# where: hosts
 # A host that boots: vps installed as README says, its systemd unit, reboots, and power cuts in the middle of each verb.
 . "$(dirname "$0")/../lib.sh"
 needs testhost qemu-system-x86_64

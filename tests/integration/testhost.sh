@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root qemu; it starts test hosts of its own
-# where: native
+# where: hosts
 # The test host itself, and what holds all tests together: what goes in comes out, two talk over a wire, and nothing stays of
 # it however it ends.
 . "$(dirname "$0")/../lib.sh"
