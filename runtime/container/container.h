@@ -104,7 +104,8 @@ struct box {
 	int gate[2];	/* B reads [0], M writes [1] */
 	int notify;	/* NOTIFY_SOCKET, not bound yet; or -1 */
 	int pipes[3][2]; /* CONSOLE_PIPES: [0] read, [1] write end, or -1 */
-	int init_exe;	/* sealed memfd of vps-init, or -1 */
+	/* vps-init, or -1: the host's file, which A copies to INIT_EXE; B's: that copy, to be executed */
+	int init_exe;
 	const struct filter_prog *seccomp;
 	struct mnt_plan plan;
 	/* trees cloned from the host's mounts, detached */
@@ -149,8 +150,11 @@ struct mnt_made {
  * empty.d and empty.f. */
 int mounts_apply(struct box *b, int root, int stage, int userns, struct mnt_made *made,
 		 struct vps_err *err);
-/* A detached tmpfs with the nodes of a VPS's /dev. */
-int dev_make(const struct vps_run *run, struct vps_err *err);
+/* A copy of vps-init in the VPS's own tmpfs: /proc/1/exe does not lead to the host's file (CVE-2019-5736), and
+ * unlike a memfd's, the path can be found again by a restore. */
+#define INIT_EXE ".vps/init" /* below /dev */
+/* A detached tmpfs with the nodes of a VPS's /dev. init_exe: to be copied, or -1. */
+int dev_make(const struct vps_run *run, int init_exe, struct vps_err *err);
 /* Device nodes named by features and --device: path below /dev. For plan and check. */
 int dev_check(const struct vps_spec *s, struct vps_err *err);
 /* A new pty of the devpts mount: its master; the slave is bound on the VPS's /dev/console. */
@@ -229,7 +233,7 @@ struct payload {
 	struct vps_user user;
 	char *path; /* owned: what is executed */
 	const struct filter_prog *seccomp;
-	int exe;    /* memfd of vps-init, or -1 */
+	int exe;    /* of vps-init, or -1 */
 	bool tty;   /* fd 0 becomes the controlling terminal */
 	bool under_init;
 	bool make_cwd; /* make the directory when it is missing, as images expect of their WorkingDir */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/fs.h"
 #include "base/inroot.h"
 #include "base/sys.h"
 
@@ -100,7 +101,32 @@ int dev_check(const struct vps_spec *s, struct vps_err *err)
 	return 0;
 }
 
-static int fill(int dev, const struct vps_run *run, struct vps_err *err)
+static int copy_init(int dev, int from, struct vps_err *err)
+{
+	struct stat st;
+	if (fstat(from, &st) < 0)
+		return vps_err_sys(err, -errno, "look at vps-init");
+	autoclose int to = openat(dev, INIT_EXE, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0555);
+	int r = to < 0 ? -errno : fs_copy_data(from, to, (uint64_t)st.st_size);
+	/* nobody's inside: not even the VPS's root can write it */
+	if (r >= 0 && fchown(to, 0, 0) < 0)
+		r = -errno;
+	return r < 0 ? vps_err_sys(err, r, "copy vps-init") : 0;
+}
+
+/* What is ours and not the image's. */
+static int fill_own(int dev, const struct vps_run *run, int init_exe, struct vps_err *err)
+{
+	if (init_exe < 0 && !run_wants_whole(run))
+		return 0;
+	if (mkdirat(dev, ".vps", 0700) < 0)
+		return vps_err_sys(err, -errno, "make /dev/.vps");
+	if (run_wants_whole(run) && (mkdirat(dev, ".vps/proc", 0755) < 0 || mkdirat(dev, ".vps/sys", 0755) < 0))
+		return vps_err_sys(err, -errno, "make /dev/.vps");
+	return init_exe < 0 ? 0 : copy_init(dev, init_exe, err);
+}
+
+static int fill(int dev, const struct vps_run *run, int init_exe, struct vps_err *err)
 {
 	const struct vps_spec *s = run->spec;
 	static const char *const dirs[] = {"pts", "mqueue", "shm"};
@@ -124,16 +150,14 @@ static int fill(int dev, const struct vps_run *run, struct vps_err *err)
 	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(dirs); i++)
 		if (mkdirat(dev, dirs[i], 0755) < 0)
 			r = vps_err_sys(err, -errno, "make /dev/%s", dirs[i]);
-	if (r >= 0 && run_wants_whole(run))
-		if (mkdirat(dev, ".vps", 0700) < 0 || mkdirat(dev, ".vps/proc", 0755) < 0 ||
-		    mkdirat(dev, ".vps/sys", 0755) < 0)
-			r = vps_err_sys(err, -errno, "make /dev/.vps");
+	if (r >= 0)
+		r = fill_own(dev, run, init_exe, err);
 	if (r >= 0 && mknodat(dev, "console", S_IFREG | 0600, 0) < 0)
 		r = vps_err_sys(err, -errno, "make /dev/console");
 	return r;
 }
 
-int dev_make(const struct vps_run *run, struct vps_err *err)
+int dev_make(const struct vps_run *run, int init_exe, struct vps_err *err)
 {
 	static const char *const opts[][2] = {
 		{"mode", "0755"}, {"size", "1m"}, {"nr_inodes", "4096"},
@@ -149,7 +173,7 @@ int dev_make(const struct vps_run *run, struct vps_err *err)
 	autoclose int dev = sys_fsmount(fs, 0, MOUNT_ATTR_NOSUID);
 	if (dev < 0)
 		return vps_err_sys(err, dev, "mount /dev");
-	r = fill(dev, run, err);
+	r = fill(dev, run, init_exe, err);
 	return r < 0 ? r : take_fd(dev);
 }
 

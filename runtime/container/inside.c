@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -190,12 +191,27 @@ static int keep_fds(struct box *b)
 	return fds_keep_only(keep, (size_t)n);
 }
 
+/* Through our own mounts, by which the program is known from here on. */
+static int take_init_exe(struct box *b, int root, struct vps_err *err)
+{
+	if (b->init_exe < 0)
+		return 0;
+	int fd = sys_openat2(root, "dev/" INIT_EXE, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+	if (fd < 0)
+		return vps_err_sys(err, fd, "open /dev/" INIT_EXE);
+	close(b->init_exe);
+	b->init_exe = fd;
+	return 0;
+}
+
 static int settle(struct box *b, struct vps_err *err)
 {
 	autoclose int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return vps_err_sys(err, -errno, "open the root");
-	int r = mount_views(b, root, err);
+	int r = take_init_exe(b, root, err);
+	if (r >= 0)
+		r = mount_views(b, root, err);
 	if (r >= 0)
 		r = set_sysctls(b->run->spec->sysctls, err);
 	if (r >= 0)

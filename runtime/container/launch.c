@@ -3,23 +3,16 @@
 #include "runtime/container/container.h"
 
 #include <fcntl.h>
-#include <linux/memfd.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/fs.h"
 #include "base/sys.h"
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010U /* 6.3 */
-#endif
 
 int box_send(int up, const struct box_msg *m, const int *fds, size_t n_fds)
 {
@@ -69,30 +62,15 @@ static void box_done(struct box *b)
 	mnt_plan_done(&b->plan);
 }
 
-/* CVE-2019-5736: /proc/1/exe leads to a copy that nobody can write. */
-static int init_memfd(struct vps_err *err)
+static int open_init(struct vps_err *err)
 {
 	char path[4096];
 	const char *dir = secure_getenv("VPS_LIBEXEC");
-	struct stat st;
 	if ((size_t)snprintf(path, sizeof(path), "%s/vps-init", dir ? dir : PKGLIBEXECDIR) >=
 	    sizeof(path))
 		return vps_err_set(err, ENAMETOOLONG, "VPS_LIBEXEC");
-	autoclose int in = open(path, O_RDONLY | O_CLOEXEC);
-	if (in < 0 || fstat(in, &st) < 0)
-		return vps_err_sys(err, -errno, "open %s", path);
-	autoclose int fd = sys_memfd("vps-init", MFD_ALLOW_SEALING | MFD_EXEC);
-	if (fd == -EINVAL)
-		fd = sys_memfd("vps-init", MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return vps_err_sys(err, fd, "make a memfd");
-	int r = fs_copy_data(in, fd, (uint64_t)st.st_size);
-	if (r >= 0 && fchmod(fd, 0555) < 0)
-		r = -errno;
-	if (r >= 0 && fcntl(fd, F_ADD_SEALS,
-			    F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		r = -errno;
-	return r < 0 ? vps_err_sys(err, r, "copy %s", path) : take_fd(fd);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? vps_err_sys(err, -errno, "open %s", path) : fd;
 }
 
 static int make_pipes(struct box *b)
@@ -136,7 +114,7 @@ static int box_prepare(struct box *b, struct vps_err *err)
 	if (r < 0)
 		return vps_err_sys(err, r, "plan mounts");
 	if (run->under_init) {
-		b->init_exe = init_memfd(err);
+		b->init_exe = open_init(err);
 		if (b->init_exe < 0)
 			return b->init_exe;
 	}

@@ -110,7 +110,7 @@ static int make_tree(struct box *b, const struct mnt *m, int target, int stage, 
 	case MNT_TMPFS:
 		return new_tmpfs(m, err);
 	case MNT_DEV:
-		return dev_make(b->run, err);
+		return dev_make(b->run, b->init_exe, err);
 	case MNT_DEVPTS:
 		return new_devpts(b, m, err);
 	case MNT_MQUEUE:

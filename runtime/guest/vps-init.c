@@ -6,8 +6,8 @@
  *   vps-init -t|-- PATH ARGV0 ...  run PATH as a child, reap everybody, pass signals on, exit as
  *                                  it does (128+signal); -t: fd 0 becomes its terminal
  *
- * Executed from a sealed memfd, one copy for each VPS: it is small (no C library) so that a thousand of
- * them weigh nothing. The environment passes through.
+ * Executed from a copy in the VPS's own /dev, one for each VPS: it is small (no C library) so that a thousand
+ * of them weigh nothing. The environment passes through.
  */
 #include <linux/errno.h>
 #include <linux/signal.h>
