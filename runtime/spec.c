@@ -14,6 +14,7 @@
 static const char *const isolation_names[] = {"container", "vm", NULL};
 static const char *const restart_names[] = {"no", "on-failure", "always", NULL};
 static const char *const console_names[] = {"pty", "pipes", NULL};
+static const char *const migratable_names[] = {"auto", "on", "off", NULL};
 
 /* The enums are stored as unsigned ints: one width for the table's sake. */
 _Static_assert(sizeof(enum spec_isolation) == sizeof(unsigned), "enum width");
@@ -87,6 +88,7 @@ const struct spec_field spec_fields[] = {
 	F(cap_drop, SF_STRV),
 	F(seccomp, SF_STR),
 	F(features, SF_STRV),
+	FE(migratable, migratable_names),
 	F(autostart, SF_BOOL),
 	F(boot_order, SF_INT),
 	FE(restart, restart_names),
@@ -272,6 +274,15 @@ const char *const *spec_features(void)
 bool spec_has_feature(const struct vps_spec *s, const char *feature)
 {
 	return s->features && strv_has(s->features, feature);
+}
+
+bool spec_is_migratable(const struct vps_spec *s)
+{
+	if (s->isolation != ISOLATION_CONTAINER)
+		return false;
+	if (s->migratable == MIGRATABLE_AUTO)
+		return !spec_has_feature(s, "nesting");
+	return s->migratable == MIGRATABLE_ON;
 }
 
 /* sigabbrev_np(3) knows the names, but not the real-time ones. */

@@ -23,6 +23,7 @@
 enum spec_isolation { ISOLATION_CONTAINER, ISOLATION_VM };
 enum spec_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 enum spec_console { CONSOLE_PTY, CONSOLE_PIPES };
+enum spec_migratable { MIGRATABLE_AUTO, MIGRATABLE_ON, MIGRATABLE_OFF };
 
 struct spec_mount { char *src, *dst; bool ro; }; /* a host path, operator's own, bound in */
 struct spec_io_max { char *device; uint64_t rbps, wbps, riops, wiops; }; /* "/dev/sda" or "8:0" */
@@ -88,6 +89,7 @@ struct vps_spec {
 			 * absolute path in what is asked and SPEC_SECCOMP_FILE (of the instance
 			 * directory, a copy) once stored */
 	char **features; /* strv of spec_features() */
+	enum spec_migratable migratable; /* of a container; see spec_is_migratable */
 
 	/* policy */
 	bool autostart;
@@ -120,6 +122,9 @@ const char *spec_console_name(enum spec_console v);
 /* The features there are (strv): each lifts one restriction, docs/security.md. */
 const char *const *spec_features(void);
 bool spec_has_feature(const struct vps_spec *s, const char *feature);
+/* Is a container kept off what no checkpoint can hold (namespaces of its services' own but for mounts and
+ * network)? AUTO: unless containers are to run in it, which need those. A VM always can be, and needs nothing. */
+bool spec_is_migratable(const struct vps_spec *s);
 /* "TERM", "SIGTERM", "15", "SIGRTMIN+3": the number, or -EINVAL. */
 int spec_signal_parse(const char *s);
 

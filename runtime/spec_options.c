@@ -268,6 +268,20 @@ static int set_console(struct vps_spec *s, const struct spec_setter *how, const 
 	return 0;
 }
 
+static int set_migratable(struct vps_spec *s, const struct spec_setter *how, const char *v,
+			  struct vps_err *err)
+{
+	if (clears(v) || str_eq(v, "auto"))
+		s->migratable = MIGRATABLE_AUTO;
+	else if (str_eq(v, "on") || str_eq(v, "yes"))
+		s->migratable = MIGRATABLE_ON;
+	else if (str_eq(v, "off") || str_eq(v, "no"))
+		s->migratable = MIGRATABLE_OFF;
+	else
+		return usage(err, v, "migratable is on, off or auto");
+	return 0;
+}
+
 static int set_boot_order(struct vps_spec *s, const struct spec_setter *how, const char *v,
 			  struct vps_err *err)
 {
@@ -433,6 +447,8 @@ static const struct spec_option table[] = {
 	 FN(set_seccomp)},
 	{"feature", "features", "NAME", "nesting, fuse, keyctl, tun, i386", 0, 0, 1, G6,
 	 LIST(features, spec_chk_feature, ",", false)},
+	{"migratable", NULL, "on|off", "refuse what no checkpoint can hold (on without nesting)", 0, 0, 0, G6,
+	 FN(set_migratable)},
 
 	{"autostart", "onboot", NULL, "start with the host", 1, 0, 0, G7, BOOL(autostart)},
 	{"boot-order", "bootorder", "N", "higher starts earlier", 1, 0, 0, G7, FN(set_boot_order)},

@@ -7,6 +7,9 @@
 struct sock_filter;
 #define FILTER_MAX_BYTES (4096u * 8) /* BPF_MAXINSNS of struct sock_filter */
 
+/* Stands among the features for spec_is_migratable(). */
+#define FILTER_MIGRATABLE "migratable"
+
 struct filter_input {
 	const char *json; /* a profile */
 	size_t len;

@@ -126,12 +126,19 @@ int filter_for(const struct vps_spec *s, const char *root, int instance_dir,
 		struct filter_prog *ret, struct vps_err *err)
 {
 	autofree char *own = NULL;
-	struct filter_input in = {.features = s->features,
-				  .cap_add = s->cap_add,
+	auto_strv features = NULL;
+	struct filter_input in = {.cap_add = s->cap_add,
 				  .cap_drop = s->cap_drop};
 	int r = 0;
 	if (str_eq(s->seccomp, "unconfined"))
 		return 0;
+	for (char **f = s->features; r >= 0 && f && *f; f++)
+		r = strv_add(&features, *f);
+	if (r >= 0 && spec_is_migratable(s))
+		r = strv_add(&features, FILTER_MIGRATABLE);
+	if (r < 0)
+		return vps_err_sys(err, r, "seccomp");
+	in.features = features;
 	if (!s->seccomp) {
 		in.json = filter_builtin(&in.len);
 	} else {
