@@ -164,6 +164,22 @@ int cg_move_monitor(struct cg_host *h, pid_t pid, struct vps_err *err);
  * cg_monitors_fd must be open. */
 int cg_enter_monitors(struct cg_host *h);
 
+/* ---- for a checkpoint (nstree.c): what the tenant made of ns/ ---- */
+struct json;
+struct json_out;
+/* Its groups, their owners and settings, and who is in them, as an array. While it is frozen. */
+int cg_tree_save(struct cg *cg, struct json_out *o, const char *key, struct vps_err *err);
+/* The groups again, empty. -EBADMSG for what cg_tree_save cannot have written. */
+int cg_tree_make(struct cg *cg, const struct json *tree, struct vps_err *err);
+/* Every process in ns/ into its own, then the settings. */
+int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err);
+/* Processes of ns/ that are not of a PID namespace below ours go to the group whose directory to is. */
+int cg_tree_leave(struct cg *cg, int to);
+/* Absolute path of ns/; owned. NULL when out of memory. */
+char *cg_ns_path(const struct cg *cg);
+/* cgroup.freeze of the group, for writing: "0" thaws it. The caller's to close; or -errno. */
+int cg_freeze_fd(const struct cg *cg);
+
 /* cgroup.freeze (5.2), waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws
  * again. */
 int cg_freeze(struct cg *cg, bool frozen, int timeout_ms, struct vps_err *err);

@@ -11,6 +11,7 @@ libcgroups_a_SOURCES = \
 	cgroups/host.c \
 	cgroups/internal.h \
 	cgroups/limits.c \
+	cgroups/nstree.c \
 	cgroups/oom.c \
 	cgroups/pids.c \
 	cgroups/protect.c \

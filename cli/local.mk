@@ -24,7 +24,7 @@ cli_sources = \
 	cli/term.c \
 	cli/verbs.c
 vps_libs = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a libbase.a \
-	$(SECCOMP_LIBS) $(CAP_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
+	$(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
 
 bin_PROGRAMS += vps
 vps_SOURCES = $(cli_sources) cli/light.c

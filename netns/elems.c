@@ -32,6 +32,7 @@ const struct nft_set_def nft_sets[SET_COUNT] = {
 		       .tables = IN},
 	[SET_PUB6A] = {"pub6a", 24, 20, CAT3(T_IP6, T_PROTO, T_PORT), CAT2(T_IP6, T_PORT),
 		       .tables = IN},
+	[SET_HELD] = {"held", 16, 0, T_IFNAME, .tables = IN | BR},
 	[SET_ARP4] = {"arp4", 36, 0, CAT4(T_IFNAME, T_ETHER, T_ETHER, T_IP4), .tables = AR | BR},
 };
 

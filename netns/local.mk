@@ -5,6 +5,7 @@ libnetns_a_SOURCES = \
 	netns/audit.c \
 	netns/check.c \
 	netns/elems.c \
+	netns/hold.c \
 	netns/host.c netns/host.h \
 	netns/lease.c netns/lease.h \
 	netns/link.c netns/link.h \

@@ -132,6 +132,13 @@ int net_update(struct net_host *h, unsigned id, const struct net_plan *was,
 /* Remove link, routes and elements. Missing parts are fine. Works without the plan: by id. */
 int net_detach(struct net_host *h, unsigned id, struct vps_err *err);
 
+/* Let no packet pass to or from it, or let them pass again: while it is being checkpointed or restored, whoever is
+ * on the other side of a connection shall see a slow network and nothing else. Lost packets come again. Its link
+ * need not be there yet. Without effect on NET_MACVLAN and NET_NONE, which no host can hold up. net_detach does not
+ * end it. */
+int net_hold(struct net_host *h, unsigned id, const struct net_plan *p, bool held,
+	     struct vps_err *err);
+
 struct net_stats { /* from the guest's side of view */
 	uint64_t rx_bytes, tx_bytes, rx_packets, tx_packets, rx_dropped, tx_dropped;
 };

@@ -30,6 +30,7 @@ enum nft_set {
 	SET_PUB6,
 	SET_PUB4A, /* host address . proto . port : address . port */
 	SET_PUB6A,
+	SET_HELD, /* ifname; net_hold */
 	SET_ARP4, /* ifname . mac . ARP sender mac . ARP sender address */
 	SET_COUNT,
 };

@@ -39,6 +39,7 @@ static void frame_chains(struct rb *rb)
 	static const uint8_t special[6] = {0x01, 0x80, 0xc2},
 			     mask[6] = {255, 255, 255, 255, 255, 0xf0};
 
+	rb_held(rb, "pre", "held");
 	rb_rule(rb, "pre");
 	rb_iifname(rb, 0);
 	rb_in(rb, SET_GUESTS);
@@ -255,6 +256,7 @@ void nft_build_bridge(struct net_host *h, struct nft_batch *b, unsigned *ret_rul
 	rb_frag6_chain(&rb);
 	rb_chain(&rb, "pre", "filter", NF_BR_PRE_ROUTING, -300);
 	rb_chain(&rb, "in", "filter", NF_BR_LOCAL_IN, -200);
+	rb_chain(&rb, "held", "filter", NF_BR_POST_ROUTING, 0);
 	frame_chains(&rb);
 	arp_chain(&rb);
 	ip4_chain(&rb);

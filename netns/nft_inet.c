@@ -32,6 +32,7 @@ static void drop(struct rb *rb, const char *why)
 
 static void source_chains(struct rb *rb)
 {
+	rb_held(rb, "pre", "held");
 	rb_rule(rb, "pre");
 	rb_iifname(rb, 0);
 	rb_in(rb, SET_GUESTS);
@@ -289,6 +290,7 @@ void nft_build_inet(struct net_host *h, struct nft_batch *b, unsigned *ret_rules
 		rb_chain(&rb, plain[i], NULL, 0, 0);
 	rb_frag6_chain(&rb);
 	rb_chain(&rb, "pre", "filter", NF_INET_PRE_ROUTING, PRIO_BEFORE_DEFRAG);
+	rb_chain(&rb, "held", "filter", NF_INET_POST_ROUTING, PRIO_AFTER_TRACK);
 	rb_chain(&rb, "track_out", "filter", NF_INET_PRE_ROUTING, PRIO_AFTER_TRACK);
 	rb_chain(&rb, "track_in", "filter", NF_INET_FORWARD, PRIO_AFTER_TRACK);
 	rb_chain(&rb, "publish", "nat", NF_INET_PRE_ROUTING, PRIO_DNAT);

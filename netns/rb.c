@@ -319,6 +319,17 @@ void rb_key(struct rb *rb, enum nft_set s, enum nft_payload_bases base, unsigned
 	rb_in(rb, s);
 }
 
+void rb_held(struct rb *rb, const char *from, const char *to)
+{
+	for (int out = 0; out < 2; out++) {
+		rb_rule(rb, out ? to : from);
+		rb_meta(rb, out ? NFT_META_OIFNAME : NFT_META_IIFNAME, 0);
+		rb_in(rb, SET_HELD);
+		rb_drop(rb);
+		rb_end(rb, "held");
+	}
+}
+
 void rb_limits(struct rb *rb, const char *chain)
 {
 	rb_rule(rb, chain);

@@ -64,6 +64,8 @@ void rb_l4(struct rb *rb, uint8_t proto);
 void rb_nfproto(struct rb *rb, uint8_t proto);
 /* iifname . <payload> is in the set */
 void rb_key(struct rb *rb, enum nft_set s, enum nft_payload_bases base, unsigned off, unsigned len);
+/* Whole rules: nothing from (chain from) and nothing to (chain to) a guest that is held. */
+void rb_held(struct rb *rb, const char *from, const char *to);
 /* Whole rules: packets over the guest's limits are dropped. */
 void rb_limits(struct rb *rb, const char *chain);
 /* IPv6 fragments whose first one hides the transport header, and fragmented neighbour discovery: a

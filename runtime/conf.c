@@ -35,6 +35,7 @@ static const struct conf_key {
 	K("default-image", CT_STR, default_image, 0, 0),
 	K("disk-backend", CT_STR, disk_backend, 0, 0),
 	K("lxcfs", CT_STR, lxcfs, 0, 0),
+	K("criu", CT_STR, criu, 0, 0),
 	K("console-log-max", CT_SIZE, console_log_max, 0, 1ull << 40),
 	K("lock-timeout", CT_MS, lock_timeout_ms, 0, 3600000),
 #undef K

@@ -33,6 +33,7 @@ struct vps_conf { /* vps.conf(5), key = value; all strings owned */
 	char *default_registry, *default_image;
 	char *disk_backend; /* auto */
 	char *lxcfs;	/* auto, off, or a path */
+	char *criu;	/* the CRIU to use; "": looked for */
 	uint64_t console_log_max; /* bytes kept a VPS, 1 MiB */
 	uint64_t lock_timeout_ms; /* 10 s */
 	char **defaults; /* strv "option=value": spec defaults from the [defaults] section */

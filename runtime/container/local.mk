@@ -1,6 +1,7 @@
 libruntime_a_SOURCES += \
 	runtime/container/caps.c \
 	runtime/container/container.h \
+	runtime/container/criu.c runtime/container/criu.h \
 	runtime/container/dev.c \
 	runtime/container/driver.c \
 	runtime/container/exec.c \
@@ -28,3 +29,14 @@ runtime/container/seccomp-default.inc: runtime/container/seccomp-default.json
 	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' \
 		$(srcdir)/runtime/container/seccomp-default.json > $@.tmp && mv $@.tmp $@
 runtime/container/seccomp_cache.o: runtime/container/seccomp-default.inc
+
+# CRIU's RPC, from the numbers of its fields.
+
+EXTRA_DIST += runtime/container/criu.proto
+BUILT_SOURCES += runtime/container/criu.pb-c.h
+CLEANFILES += runtime/container/criu.pb-c.c runtime/container/criu.pb-c.h
+nodist_libruntime_a_SOURCES = runtime/container/criu.pb-c.c
+runtime/container/criu.pb-c.h: runtime/container/criu.proto
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(PROTOC_C) --proto_path=$(srcdir) --c_out=. $(srcdir)/runtime/container/criu.proto
+runtime/container/criu.pb-c.c: runtime/container/criu.pb-c.h
+runtime/container/criu.o: runtime/container/criu.pb-c.h

@@ -18,7 +18,7 @@ tests_unit_runtime_adopt_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS) -lu
 
 # the core
 runtime_libs = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a $(ARCHIVE_LIBS) \
-	$(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(CAP_LIBS) $(base_libs) $(UNIT_LIBS)
+	$(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(base_libs) $(UNIT_LIBS)
 unit_programs += tests/unit/runtime_spec_test tests/unit/runtime_conf_test \
 	tests/unit/runtime_plan_test tests/unit/runtime_store_test tests/unit/runtime_tar_test
 
