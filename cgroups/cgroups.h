@@ -173,8 +173,11 @@ int cg_tree_save(struct cg *cg, struct json_out *o, const char *key, struct vps_
 int cg_tree_make(struct cg *cg, const struct json *tree, struct vps_err *err);
 /* Every process in ns/ into its own, then the settings. */
 int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err);
-/* Processes of ns/ that are not of a PID namespace below ours go to the group whose directory to is. */
-int cg_tree_leave(struct cg *cg, int to);
+/* Processes of ns/ that are not of a PID namespace below ours (a restorer and its like) go to the keepers. */
+int cg_tree_leave(struct cg *cg, struct vps_err *err);
+/* In a forked child that makes a checkpoint's processes: into ns/ and the v1 groups, and a cgroup namespace whose root
+ * ns/ is. */
+int cg_enter_ns(struct cg *cg);
 /* Absolute path of ns/; owned. NULL when out of memory. */
 char *cg_ns_path(const struct cg *cg);
 /* cgroup.freeze of the group, for writing: "0" thaws it. The caller's to close; or -errno. */
@@ -183,6 +186,8 @@ int cg_freeze_fd(const struct cg *cg);
 /* cgroup.freeze (5.2), waits for cgroup.events frozen to follow (poll, no sleeps); -ETIMEDOUT thaws
  * again. */
 int cg_freeze(struct cg *cg, bool frozen, int timeout_ms, struct vps_err *err);
+/* Without waiting: of processes that are stopped for a tracer, none is counted as frozen. */
+int cg_freeze_begin(struct cg *cg, struct vps_err *err);
 int cg_is_frozen(struct cg *cg);
 /* cgroup.kill, then waits until the group is empty (-ETIMEDOUT); falls back to SIGKILL loops before
  * 5.14. A frozen group dies too. */

@@ -79,6 +79,13 @@ int cg_freeze(struct cg *cg, bool frozen, int timeout_ms, struct vps_err *err)
 	return vps_err_sys(err, r, "%s '%s'", verb, cg->name);
 }
 
+int cg_freeze_begin(struct cg *cg, struct vps_err *err)
+{
+	int r = fs_write(cg->v2_fd, "cgroup.freeze", "1");
+
+	return r < 0 ? vps_err_sys(err, r, "freeze '%s'", cg->name) : 0;
+}
+
 int cg_is_frozen(struct cg *cg)
 {
 	return cg_events_get(cg->v2_fd, "frozen");

@@ -10,6 +10,7 @@
 #include "cgroups/internal.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -346,12 +347,24 @@ static int move_ours(void *arg, pid_t pid)
 	return r ?: fs_write(mv->to, "cgroup.procs", text);
 }
 
-int cg_tree_leave(struct cg *cg, int to)
+int cg_tree_leave(struct cg *cg, struct vps_err *err)
 {
-	struct mover mv = {.to = to};
+	struct mover mv = {.to = cg_monitors_fd(cg->h, err)};
 	autoclose int ns = open_ns(cg);
+	int r = mv.to < 0 ? mv.to : ns < 0 ? ns : each_pid(ns, move_ours, &mv);
 
-	return ns < 0 ? ns : each_pid(ns, move_ours, &mv);
+	return r < 0 ? vps_err_sys(err, r, "leave the groups of '%s'", cg->name) : 0;
+}
+
+int cg_enter_ns(struct cg *cg)
+{
+	int ns = cg_clone_fd(cg), r;
+
+	if (ns < 0)
+		return ns;
+	r = fs_write(ns, "cgroup.procs", "0");
+	r = r ?: cg_enter_v1(cg);
+	return r == 0 && unshare(CLONE_NEWCGROUP) < 0 ? -errno : r;
 }
 
 char *cg_ns_path(const struct cg *cg)

@@ -62,13 +62,20 @@ struct vps_run {
 struct vps_launched {
 	struct proc_ident init;
 	int pidfd;
-	int gate;	/* write one byte: release; close: init gives up */
+	int gate;	/* write GATE_WORD (runtime/monitor.h): release; close: init gives up */
 	int netns;	/* for net_attach, before release */
 	int console;	/* pty master (CONSOLE_PTY), or -1 */
 	int pipes[3];	/* CONSOLE_PIPES: our ends of stdin, stdout, stderr, or -1 */
 	int notify;	/* bound datagram socket of NOTIFY_SOCKET, or -1 */
 	int rootfs;	/* O_PATH of the root as init sees it */
 };
+
+/* What a driver keeps between checkpoint and checkpoint_end, in the caller's hands. */
+struct vps_hold {
+	int fd;
+	pid_t pid;
+};
+#define VPS_HOLD_INIT ((struct vps_hold){.fd = -1})
 
 /* A running VPS, without its lock. */
 struct vps_live {
@@ -78,6 +85,7 @@ struct vps_live {
 	struct cg *cg;
 	const struct proc_ident *init; /* verified */
 	bool paused;
+	struct vps_hold *hold; /* for checkpoint and checkpoint_end */
 };
 
 /* What a round of pre-copy did. */

@@ -39,6 +39,9 @@
 /* In the instance directory: a start succeeded since create, and its files are in the root. */
 #define FIRST_BOOT_DONE "first-boot-done"
 
+/* Opens a gate: one byte, which a pipe takes as any other, and cgroup.freeze as "thaw". */
+#define GATE_WORD "0"
+
 enum monitor_policy { MONITOR_RESTART_NO, MONITOR_RESTART_ON_FAILURE, MONITOR_RESTART_ALWAYS };
 
 struct monitor_args {

@@ -2,6 +2,7 @@
 /* Capabilities, capabilities(7). The only user of libcap. */
 #include "runtime/container/container.h"
 
+#include <linux/securebits.h>
 #include <strings.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
@@ -43,6 +44,37 @@ int caps_lower(const char *name)
 	cap_value_t v = n;
 	if (cap_set_flag(c, CAP_EFFECTIVE, 1, &v, CAP_CLEAR) < 0 || cap_set_proc(c) < 0)
 		return -errno;
+	return 0;
+}
+
+bool caps_has(const char *name)
+{
+	int n = cap_number(name);
+	auto_cap c = cap_get_proc();
+	cap_flag_value_t on = CAP_CLEAR;
+	return n >= 0 && c && cap_get_flag(c, (cap_value_t)n, CAP_EFFECTIVE, &on) == 0 && on == CAP_SET;
+}
+
+int caps_become(uid_t uid)
+{
+	auto_cap c = cap_get_proc();
+	if (!c || prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
+		return -errno;
+	/* Ambient wants inheritable. */
+	for (cap_value_t v = 0; v < cap_max_bits(); v++) {
+		cap_flag_value_t on;
+		if (cap_get_flag(c, v, CAP_PERMITTED, &on) < 0 ||
+		    cap_set_flag(c, CAP_INHERITABLE, 1, &v, on) < 0 ||
+		    cap_set_flag(c, CAP_EFFECTIVE, 1, &v, on) < 0)
+			return -errno;
+	}
+	if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0 || cap_set_proc(c) < 0)
+		return -errno;
+	for (cap_value_t v = 0; v < cap_max_bits(); v++) {
+		cap_flag_value_t on;
+		if (cap_get_flag(c, v, CAP_PERMITTED, &on) == 0 && on == CAP_SET && cap_set_ambient(v, CAP_SET) < 0)
+			return -errno;
+	}
 	return 0;
 }
 

@@ -84,6 +84,7 @@ enum box_msg_type {
 	BOX_FAILED = 1, /* err */
 	BOX_BORN,	/* A: pid of B */
 	BOX_CONSOLE,	/* A: one fd, the console's pty master */
+	BOX_NETNS,	/* A, at a restore: one fd; M answers when the network stands */
 	BOX_READY,	/* B: waits at the gate; or the result of a joined function */
 };
 struct box_msg {
@@ -114,6 +115,8 @@ struct box {
 	int *binds;	/* of spec->mounts */
 	int *views;	/* of lxcfs_files */
 	size_t n_views;
+	char *stage_at;	/* restore: where the stage is mounted; NULL: over /sys */
+	int dev_saved;	/* restore: dev.tar, or -1 */
 	/* inside_stopped */
 	int (*fn)(void *arg, struct vps_err *err);
 	void *arg;
@@ -126,8 +129,16 @@ int box_send(int up, const struct box_msg *m, const int *fds, size_t n_fds);
 int box_step_tell(int fd);
 int box_step_wait(int fd);
 
-/* outside.c, inside.c: bodies of the children; do not return. */
+/* NOTIFY_SOCKET: host is the VPS's /run/host. */
+int box_bind_notify(int sock, int host, struct vps_err *err);
+/* The ends of CONSOLE_PIPES belong to the VPS's root. */
+int box_hand_pipes(struct box *b, struct vps_err *err);
+/* sysctls of the namespaces that the caller is in. */
+int box_set_sysctls(char *const *sysctls, struct vps_err *err);
+
+/* outside.c, inside.c, restore.c: bodies of the children; do not return. */
 _Noreturn void box_outside(struct box *b);
+_Noreturn void box_restore(struct box *b);
 _Noreturn void box_inside(struct box *b);
 
 /* ---- rootfs.c --------------------------------------------------------------------- */
@@ -135,7 +146,7 @@ _Noreturn void box_inside(struct box *b);
 /* Detached copies of the host's mounts that the VPS gets: must run in the mount namespace of the
  * fds' opener (open_tree(2) refuses foreign mounts). */
 int rootfs_collect(struct box *b, struct vps_err *err);
-/* A private tmpfs (over /sys), with what overlayfs needs to be named; the current directory is there
+/* A private tmpfs (b->stage_at), with what overlayfs needs to be named; the current directory is there
  * afterwards. userns: of the VPS. Returns an O_PATH fd of the mounted root, below ./root. */
 int rootfs_mount(struct box *b, int userns, struct vps_err *err);
 
@@ -153,12 +164,16 @@ int mounts_apply(struct box *b, int root, int stage, int userns, struct mnt_made
 /* A copy of vps-init in the VPS's own tmpfs: /proc/1/exe does not lead to the host's file (CVE-2019-5736), and
  * unlike a memfd's, the path can be found again by a restore. */
 #define INIT_EXE ".vps/init" /* below /dev */
-/* A detached tmpfs with the nodes of a VPS's /dev. init_exe: to be copied, or -1. */
-int dev_make(const struct vps_run *run, int init_exe, struct vps_err *err);
+/* A detached tmpfs with the nodes of a VPS's /dev. init_exe: to be copied, or -1. saved: a tar stream with what the
+ * tenant had there before, or -1. */
+int dev_make(const struct vps_run *run, int init_exe, int saved, struct vps_err *err);
+/* What a plan's entry mounts, detached. target: O_PATH of where it shall be, for MNT_READONLY and MNT_MASK. */
+int mount_make(struct box *b, const struct mnt *m, int target, int stage, int userns, struct mnt_made *made,
+	       struct vps_err *err);
 /* Device nodes named by features and --device: path below /dev. For plan and check. */
 int dev_check(const struct vps_spec *s, struct vps_err *err);
-/* A new pty of the devpts mount: its master; the slave is bound on the VPS's /dev/console. */
-int dev_console(int devpts, int dev, struct vps_err *err);
+/* A new pty of the devpts mount: its master; the slave is bound on dev/name. */
+int dev_console(int devpts, int dev, const char *name, struct vps_err *err);
 
 /* ---- userns.c ------------------------------------------------------------------------- */
 
@@ -197,6 +212,10 @@ void group_members(const char *text, size_t len, const char *user, struct vps_us
 #define CAPS_ALL "CAP_ALL" /* in cap_add or cap_drop: every one */
 /* Does libcap know this name? CAPS_ALL too. */
 bool caps_known(const char *name);
+/* Has this process the capability, in effect? */
+bool caps_has(const char *name);
+/* All ids become uid, and every capability stays, through execve(2) as well. 0 or -errno. */
+int caps_become(uid_t uid);
 /* Take one capability out of the effective set of this process. 0 or -errno. */
 int caps_lower(const char *name);
 /* Bounding set less cap_drop and those that mean nothing in a user namespace (unless in cap_add); keep
@@ -257,6 +276,11 @@ void payload_signals(void);
 #define FDS_KEEP_MAX 32
 int fds_keep_only(const int *keep, size_t n);
 
+/* ---- watches.c: for a checkpoint ---- */
+
+/* Paths, below the root of init, of files on its root file system that a process of cg watches: strv. */
+int watches_find(struct cg *cg, pid_t init, char ***ret, struct vps_err *err);
+
 /* ---- join.c, exec.c, cp ------------------------------------------------------------------------------ */
 
 int container_exec(const struct vps_live *l, const struct vps_exec *x, struct vps_exec_handle *ret,
@@ -266,6 +290,11 @@ int container_inside(const struct vps_live *l, int (*fn)(void *arg, struct vps_e
 int container_inside_stopped(const struct vps_run *run, int (*fn)(void *arg, struct vps_err *err),
 			     void *arg, struct vps_err *err);
 int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
+/* The same with run->checkpoint: M's side of restore.c, in launch.c. */
+int container_restore(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
+/* checkpoint.c */
+int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int container_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 
 struct joined {
 	bool inside;  /* this is K */

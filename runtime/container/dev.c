@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/inroot.h"
 #include "base/sys.h"
+#include "runtime/tar.h"
 
 struct node { const char *name; unsigned maj, min; mode_t mode; };
 
@@ -48,6 +49,8 @@ static int make_node(int dev, const char *name, mode_t type_mode, dev_t rdev, st
 		if (d < 0)
 			return vps_err_sys(err, d, "make /dev/%s", dir);
 	}
+	/* A restore finds what the tenant had: a node never, for tar streams bring none. */
+	fs_remove_tree(dev, name);
 	/* umask is 0 here */
 	if (mknodat(dev, name, type_mode, rdev) < 0 && errno != EEXIST)
 		return vps_err_sys(err, -errno, "make /dev/%s", name);
@@ -145,19 +148,27 @@ static int fill(int dev, const struct vps_run *run, int init_exe, struct vps_err
 			r = make_node(dev, name, (st.st_mode & S_IFMT) | 0660, st.st_rdev, err);
 	}
 	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(links); i++)
-		if (symlinkat(links[i].to, dev, links[i].name) < 0)
+		if (symlinkat(links[i].to, dev, links[i].name) < 0 && errno != EEXIST)
 			r = vps_err_sys(err, -errno, "make /dev/%s", links[i].name);
 	for (size_t i = 0; r >= 0 && i < ARRAY_LEN(dirs); i++)
-		if (mkdirat(dev, dirs[i], 0755) < 0)
+		if (mkdirat(dev, dirs[i], 0755) < 0 && errno != EEXIST)
 			r = vps_err_sys(err, -errno, "make /dev/%s", dirs[i]);
 	if (r >= 0)
 		r = fill_own(dev, run, init_exe, err);
-	if (r >= 0 && mknodat(dev, "console", S_IFREG | 0600, 0) < 0)
+	if (r >= 0 && mknodat(dev, "console", S_IFREG | 0600, 0) < 0 && errno != EEXIST)
 		r = vps_err_sys(err, -errno, "make /dev/console");
 	return r;
 }
 
-int dev_make(const struct vps_run *run, int init_exe, struct vps_err *err)
+/* As the VPS's root, and nothing of it followed; ours is put over it afterwards. */
+static int unpack_saved(int dev, int saved, struct vps_err *err)
+{
+	const struct tar_unpack_opts o = {.host = true, .uid = -1, .gid = -1};
+	int r = tar_unpack(dev, &o, saved, err);
+	return r < 0 ? vps_err_wrap(err, r, "what was in /dev") : fs_remove_tree(dev, ".vps");
+}
+
+int dev_make(const struct vps_run *run, int init_exe, int saved, struct vps_err *err)
 {
 	static const char *const opts[][2] = {
 		{"mode", "0755"}, {"size", "1m"}, {"nr_inodes", "4096"},
@@ -173,11 +184,14 @@ int dev_make(const struct vps_run *run, int init_exe, struct vps_err *err)
 	autoclose int dev = sys_fsmount(fs, 0, MOUNT_ATTR_NOSUID);
 	if (dev < 0)
 		return vps_err_sys(err, dev, "mount /dev");
-	r = fill(dev, run, init_exe, err);
+	if (saved >= 0)
+		r = unpack_saved(dev, saved, err);
+	if (r >= 0)
+		r = fill(dev, run, init_exe, err);
 	return r < 0 ? r : take_fd(dev);
 }
 
-int dev_console(int devpts, int dev, struct vps_err *err)
+int dev_console(int devpts, int dev, const char *at, struct vps_err *err)
 {
 	unsigned n;
 	int unlock = 0;
@@ -191,7 +205,7 @@ int dev_console(int devpts, int dev, struct vps_err *err)
 	autoclose int slave = sys_open_tree(devpts, name, OPEN_TREE_CLONE);
 	if (slave < 0)
 		return vps_err_sys(err, slave, "open the console's pty");
-	int r = sys_move_mount(slave, "", dev, "console", MOVE_MOUNT_F_EMPTY_PATH);
+	int r = sys_move_mount(slave, "", dev, at, MOVE_MOUNT_F_EMPTY_PATH);
 	if (r < 0)
 		return vps_err_sys(err, r, "bind /dev/console");
 	return take_fd(master);

@@ -7,6 +7,7 @@
 
 #include "base/fs.h"
 #include "base/sys.h"
+#include "runtime/monitor.h"
 
 static int check_caps(char *const *caps, struct vps_err *err)
 {
@@ -51,7 +52,7 @@ static int container_check(const struct vps_spec *s, const struct vps_conf *c,
 
 static int container_release(struct vps_launched *l, struct vps_err *err)
 {
-	ssize_t n = write(l->gate, "", 1);
+	ssize_t n = write(l->gate, GATE_WORD, 1);
 	if (n != 1)
 		return vps_err_sys(err, n < 0 ? -errno : -EIO, "open the gate");
 	close_fd(&l->gate);
@@ -82,4 +83,6 @@ const struct vps_driver container_driver = {
 	.open_root = container_open_root,
 	.inside = container_inside,
 	.inside_stopped = container_inside_stopped,
+	.checkpoint = container_checkpoint,
+	.checkpoint_end = container_checkpoint_end,
 };

@@ -90,7 +90,7 @@ static int mount_views(struct box *b, int root, struct vps_err *err)
 }
 
 /* As the VPS's root, whom the kernel lets write what its namespaces own and nothing else. */
-static int set_sysctls(char *const *sysctls, struct vps_err *err)
+int box_set_sysctls(char *const *sysctls, struct vps_err *err)
 {
 	for (; sysctls && *sysctls; sysctls++) {
 		int r = fs_write_sysctl(*sysctls);
@@ -213,7 +213,7 @@ static int settle(struct box *b, struct vps_err *err)
 	if (r >= 0)
 		r = mount_views(b, root, err);
 	if (r >= 0)
-		r = set_sysctls(b->run->spec->sysctls, err);
+		r = box_set_sysctls(b->run->spec->sysctls, err);
 	if (r >= 0)
 		r = guestconf_apply(root, b->run->files, b->run->n_files, err);
 	if (r >= 0)

@@ -8,11 +8,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/sys.h"
+#include "cgroups/cgroups.h"
 
 int box_send(int up, const struct box_msg *m, const int *fds, size_t n_fds)
 {
@@ -60,6 +62,8 @@ static void box_done(struct box *b)
 	for (int i = 0; i < 3; i++)
 		close_pair(b->pipes[i]);
 	mnt_plan_done(&b->plan);
+	close_fd(&b->dev_saved);
+	free(b->stage_at);
 }
 
 static int open_init(struct vps_err *err)
@@ -128,6 +132,18 @@ struct birth {
 	int result;
 };
 
+/* A waits for it. */
+static int attach_network(struct box *b, const struct birth *birth, int netns, struct vps_err *err)
+{
+	struct proc_ident init;
+	int r = proc_ident_of(birth->init, &init);
+	if (r < 0)
+		return vps_err_sys(err, r, "identify init");
+	if (b->run->network)
+		r = b->run->network(b->run->network_arg, &init, netns, err);
+	return r < 0 ? r : box_step_tell(b->ab[1]);
+}
+
 static int listen_to(struct box *b, struct birth *birth, struct vps_err *err)
 {
 	for (;;) {
@@ -144,6 +160,11 @@ static int listen_to(struct box *b, struct birth *birth, struct vps_err *err)
 			return vps_err_set(err, EPROTO, "a helper of the start talks nonsense");
 		if (m.type == BOX_BORN)
 			birth->init = m.pid;
+		else if (m.type == BOX_NETNS && got >= 0) {
+			int r = attach_network(b, birth, got, err);
+			if (r < 0)
+				return r;
+		}
 		else if (m.type == BOX_CONSOLE && got >= 0)
 			birth->console = take_fd(got);
 		else if (m.type == BOX_FAILED) {
@@ -199,11 +220,15 @@ static int box_start(struct box *b, struct birth *birth, struct vps_err *err)
 	pid_t pid = sys_clone3(&args, sizeof(args));
 	if (pid < 0)
 		return vps_err_sys(err, pid, "fork");
+	if (pid == 0 && b->stage_at)
+		box_restore(b);
 	if (pid == 0)
 		box_outside(b);
 	birth->outside = pid;
 	close_fd(&b->up[1]);
-	close_pair(b->ab);
+	close_fd(&b->ab[0]);
+	if (!b->stage_at)
+		close_fd(&b->ab[1]);
 	close_fd(&b->gate[0]);
 	r = listen_to(b, birth, err);
 	if (r < 0) {
@@ -220,7 +245,7 @@ static int box_start(struct box *b, struct birth *birth, struct vps_err *err)
 	.run = (runp), .id_base = (runp)->spec->id_base,		\
 	.up = {-1, -1}, .ab = {-1, -1}, .gate = {-1, -1}, .notify = -1,	\
 	.pipes = {{-1, -1}, {-1, -1}, {-1, -1}}, .init_exe = -1,	\
-	.disk = (runp)->disk_mount }
+	.disk = (runp)->disk_mount, .dev_saved = -1 }
 
 static int fill_launched(struct box *b, struct birth *birth, struct vps_launched *ret,
 			 struct vps_err *err)
@@ -252,8 +277,33 @@ static int fill_launched(struct box *b, struct birth *birth, struct vps_launched
 	return 0;
 }
 
+/* init is made by a criu that ends, as A does: it becomes our child then. Its gate is its group's. */
+int container_restore(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
+{
+	auto_done(box_done) struct box b = BOX_INIT(run);
+	struct birth birth = {.console = -1};
+	int r = 0;
+	b.stage_at = str_fmt("%s/%u", run->conf->run, run->spec->id);
+	if (!b.stage_at)
+		return vps_err_sys(err, -ENOMEM, "restore");
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return vps_err_sys(err, -errno, "become a subreaper");
+	r = box_start(&b, &birth, err);
+	if (r < 0)
+		return r;
+	close_pair(b.gate);
+	b.gate[1] = cg_freeze_fd(run->cg);
+	r = b.gate[1] < 0 ? vps_err_sys(err, b.gate[1], "open the gate's file") : 0;
+	r = r ?: fill_launched(&b, &birth, ret, err);
+	if (r < 0)
+		bury(&birth);
+	return r;
+}
+
 int container_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
 {
+	if (run->checkpoint >= 0)
+		return container_restore(run, ret, err);
 	auto_done(box_done) struct box b = BOX_INIT(run);
 	auto_done(filter_done) struct filter_prog seccomp = {0};
 	struct birth birth = {.console = -1};

@@ -1,5 +1,6 @@
 libruntime_a_SOURCES += \
 	runtime/container/caps.c \
+	runtime/container/checkpoint.c \
 	runtime/container/container.h \
 	runtime/container/criu.c runtime/container/criu.h \
 	runtime/container/dev.c \
@@ -13,11 +14,13 @@ libruntime_a_SOURCES += \
 	runtime/container/outside.c \
 	runtime/container/payload.c \
 	runtime/container/payload_rights.c \
+	runtime/container/restore.c runtime/container/restore.h \
 	runtime/container/rootfs.c \
 	runtime/container/seccomp.c runtime/container/seccomp.h \
 	runtime/container/seccomp_cache.c \
 	runtime/container/user.c \
-	runtime/container/userns.c
+	runtime/container/userns.c \
+	runtime/container/watches.c
 
 # The built-in seccomp profile as a C string.
 

@@ -102,15 +102,15 @@ static int bind_tree(int tree, int userns, uint64_t attrs)
 	return r < 0 ? r : tree;
 }
 
-static int make_tree(struct box *b, const struct mnt *m, int target, int stage, int userns,
-		     struct mnt_made *made, struct vps_err *err)
+int mount_make(struct box *b, const struct mnt *m, int target, int stage, int userns, struct mnt_made *made,
+	       struct vps_err *err)
 {
 	int r = -EINVAL;
 	switch (m->kind) {
 	case MNT_TMPFS:
 		return new_tmpfs(m, err);
 	case MNT_DEV:
-		return dev_make(b->run, b->init_exe, err);
+		return dev_make(b->run, b->init_exe, b->dev_saved, err);
 	case MNT_DEVPTS:
 		return new_devpts(b, m, err);
 	case MNT_MQUEUE:
@@ -204,7 +204,7 @@ static int apply_one(struct box *b, const struct mnt *m, int root, int stage, in
 					 : bind_target(root, m, b->binds[m->tree], err);
 	if (target < 0)
 		return target == -ENOENT && m->optional ? 0 : target;
-	autoclose int tree = make_tree(b, m, target, stage, userns, made, err);
+	autoclose int tree = mount_make(b, m, target, stage, userns, made, err);
 	if (tree < 0)
 		return tree;
 	int r = sys_move_mount(tree, "", target, "",

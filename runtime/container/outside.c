@@ -82,15 +82,12 @@ static int make_proc(const struct box *b, struct mnt_made *made, struct vps_err 
 }
 
 /* bind(2) wants a path; the directory is ours, fresh and reached by fd. */
-static int bind_notify(int sock, int root, struct vps_err *err)
+int box_bind_notify(int sock, int host, struct vps_err *err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	autoclose int proc = proc_dir(err);
 	if (proc < 0)
 		return proc;
-	autoclose int host = openat(root, "run/host", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (host < 0)
-		return vps_err_sys(err, -errno, "open /run/host");
 	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/notify", host);
 	if (bind(sock, (struct sockaddr *)&a, sizeof(a)) < 0)
 		return vps_err_sys(err, -errno, "bind the notify socket");
@@ -118,14 +115,14 @@ static int fill_run(struct box *b, int root, struct vps_err *err)
 		r = write_file(host, "container-uuid", b->run->spec->uuid);
 	if (r < 0)
 		return vps_err_sys(err, r, "fill /run/host");
-	return b->notify >= 0 ? bind_notify(b->notify, root, err) : 0;
+	return b->notify >= 0 ? box_bind_notify(b->notify, host, err) : 0;
 }
 
 static int send_console(struct box *b, const struct mnt_made *made, struct vps_err *err)
 {
 	if (b->run->spec->console != CONSOLE_PTY)
 		return 0;
-	autoclose int master = dev_console(made->devpts, made->dev, err);
+	autoclose int master = dev_console(made->devpts, made->dev, "console", err);
 	if (master < 0)
 		return master;
 	struct box_msg m = {.type = BOX_CONSOLE};
@@ -168,7 +165,7 @@ static int pivot(int root, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "change the root") : 0;
 }
 
-static int hand_pipes(struct box *b, struct vps_err *err)
+int box_hand_pipes(struct box *b, struct vps_err *err)
 {
 	/* So that "/dev/stdout" can be opened inside: a pipe belongs to who made it. */
 	for (int i = 0; i < 3; i++)
@@ -191,7 +188,7 @@ static int work(struct box *b, struct vps_err *err)
 		return vps_err_sys(err, -errno, "make mounts private");
 	/* A start by a shielded service must not shield the VPS. */
 	fs_write(AT_FDCWD, "/proc/self/oom_score_adj", "0");
-	r = hand_pipes(b, err);
+	r = box_hand_pipes(b, err);
 	if (r >= 0)
 		r = payload_rlimits(true, err);
 	if (r >= 0)

@@ -92,7 +92,7 @@ static int attach(int mount, int stage, const char *name, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "attach stage/%s", name) : 0;
 }
 
-static int make_stage(struct vps_err *err)
+static int make_stage(const char *where, struct vps_err *err)
 {
 	autoclose int fs = sys_fsopen("tmpfs", 0);
 	int r = fs < 0 ? fs : sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0);
@@ -107,7 +107,7 @@ static int make_stage(struct vps_err *err)
 		return vps_err_sys(err, stage, "mount the stage");
 	/* On a directory that every host has and nothing here needs. Not on /: it would lie on top of the old
 	 * root and take the umount that is meant for that. */
-	r = sys_move_mount(stage, "", AT_FDCWD, "/sys", MOVE_MOUNT_F_EMPTY_PATH);
+	r = sys_move_mount(stage, "", AT_FDCWD, where ? where : "/sys", MOVE_MOUNT_F_EMPTY_PATH);
 	if (r >= 0 && fchdir(stage) < 0)
 		r = -errno;
 	if (r >= 0 && mkdirat(stage, "empty.d", 0555) < 0)
@@ -144,7 +144,7 @@ static int mount_overlay(size_t n_layers, struct vps_err *err)
 
 int rootfs_mount(struct box *b, int userns, struct vps_err *err)
 {
-	autoclose int stage = make_stage(err);
+	autoclose int stage = make_stage(b->stage_at, err);
 	if (stage < 0)
 		return stage;
 	int r = idmap(b->disk, userns, MOUNT_ATTR_NODEV, "the disk", err);

@@ -41,7 +41,7 @@ void open_gate(struct monitor *m)
 	m->a.hold_for_attach = false;
 	if (m->a.gate < 0)
 		return;
-	while (write(m->a.gate, "", 1) < 0 && errno == EINTR)
+	while (write(m->a.gate, GATE_WORD, 1) < 0 && errno == EINTR)
 		;
 	close_fd(&m->a.gate);
 	if (m->a.notify < 0 && !m->st.ready) {
