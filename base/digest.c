@@ -2,7 +2,9 @@
 #include "base/digest.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -125,4 +127,20 @@ bool digest_valid(const char *s)
 {
 	return str_starts(s, PREFIX) && strlen(s) == DIGEST_LEN - 1 &&
 	       strspn(s + PREFIX_LEN, "0123456789abcdef") == 2 * HASH_LEN;
+}
+
+bool digest_mac(const void *key, size_t key_len, const void *p, size_t n, char out[DIGEST_MAC_LEN])
+{
+	unsigned char mac[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+
+	if (!HMAC(EVP_sha256(), key, (int)key_len, p, n, mac, &len) || len != HASH_LEN)
+		return false;
+	fmt_hex(mac, HASH_LEN, out);
+	return true;
+}
+
+bool digest_mac_equal(const char a[DIGEST_MAC_LEN], const char b[DIGEST_MAC_LEN])
+{
+	return CRYPTO_memcmp(a, b, DIGEST_MAC_LEN) == 0;
 }

@@ -21,6 +21,11 @@ void digest_drop(struct digest_ctx *d);
 void digest_of(const void *p, size_t n, char out[DIGEST_LEN]);
 /* Whole file from offset 0; 0 or -errno. size may be NULL. */
 int digest_of_fd(int fd, char out[DIGEST_LEN], uint64_t *size);
+/* HMAC-SHA256 (RFC 2104) of a message, as 64 hex digits. False when libcrypto failed. */
+#define DIGEST_MAC_LEN 65
+bool digest_mac(const void *key, size_t key_len, const void *p, size_t n, char out[DIGEST_MAC_LEN]);
+/* Are two equal? Takes the same time wherever they differ. */
+bool digest_mac_equal(const char a[DIGEST_MAC_LEN], const char b[DIGEST_MAC_LEN]);
 /* Exactly "sha256:" and 64 lower-case hex digits. Use before a digest becomes a path. */
 bool digest_valid(const char *s);
 

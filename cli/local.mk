@@ -20,6 +20,7 @@ cli_sources = \
 	cli/start.c \
 	cli/stats.c \
 	cli/stop.c \
+	cli/suspend.c \
 	cli/table.c \
 	cli/term.c \
 	cli/verbs.c

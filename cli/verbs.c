@@ -93,6 +93,10 @@ const struct cli_verb cli_verbs[] = {
 	 -1, COMPLETE_VPS_RUNNING, NULL, verb_pause},
 	{"unpause", "thaw unfreeze", LIFE, "NAME...", "let them run on", NULL, all_opts, false, 0,
 	 0, -1, COMPLETE_VPS_RUNNING, NULL, verb_unpause},
+	{"suspend", NULL, LIFE, "NAME...", "write the running VPS to the disk, and end it", NULL, suspend_opts, false, 0,
+	 0, -1, COMPLETE_VPS_RUNNING, NULL, verb_suspend},
+	{"resume", NULL, LIFE, "NAME...", "go on where it was suspended", NULL, resume_opts, false, 0, 0, -1,
+	 COMPLETE_VPS_STOPPED, NULL, verb_resume},
 	{"wait", NULL, LIFE, "NAME", "wait until a VPS is stopped, running or ready", NULL,
 	 wait_opts, false, 0, 1, 1, COMPLETE_VPS, NULL, verb_wait},
 

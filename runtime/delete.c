@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 
 /* Renaming the definition is the point of no return; what a kill leaves after it: claim.c. */
 int delete_locked(struct vps_locked *l, struct vps_err *err)
@@ -60,6 +61,8 @@ int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *
 		r = stop_locked(&l, &kill, err);
 	else if (force)
 		cancel_backoff(&l);
+	if (r == 0 && force)
+		r = suspended_drop(&l, err);
 	r = r ?: need_stopped(&l, "deleted (or: delete --force)", err);
 	r = r ?: delete_locked(&l, err);
 	return r < 0 ? vps_err_wrap(err, r, "delete %s", l.spec.name) : 0;

@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
 const char *vps_status_name(enum vps_status s)
@@ -16,7 +17,7 @@ const char *vps_status_name(enum vps_status s)
 		[VPS_STOPPED] = "stopped",   [VPS_STARTING] = "starting",
 		[VPS_RUNNING] = "running",   [VPS_PAUSED] = "paused",
 		[VPS_STOPPING] = "stopping", [VPS_RESTARTING] = "restarting",
-		[VPS_BROKEN] = "broken",
+		[VPS_BROKEN] = "broken",	    [VPS_SUSPENDED] = "suspended",
 	};
 
 	return names[s];
@@ -88,7 +89,7 @@ static void fill_run(struct vps_info *i, int run_dir)
 		return;
 	}
 	i->init = s.init.pid;
-	i->status = s.phase == RUN_PAUSED ? VPS_PAUSED : VPS_RUNNING;
+	i->status = s.phase == RUN_RUNNING ? VPS_RUNNING : VPS_PAUSED;
 	if (!has_m)
 		return;
 	if (m.phase == MONITOR_STOPPING)
@@ -136,6 +137,8 @@ static int fill(struct vps_host *h, unsigned id, struct vps_info *i, struct vps_
 	run_dir = store_run_dir(h, id);
 	if (run_dir >= 0)
 		fill_run(i, run_dir);
+	if (i->status == VPS_STOPPED && fs_exists(dir, SUSPENDED))
+		i->status = VPS_SUSPENDED;
 	fill_last(i, dir);
 	if (r < 0) { /* broken */
 		i->spec.id = id;

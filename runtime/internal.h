@@ -118,7 +118,8 @@ int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_
 
 /* ---- run state: <run>/<id>/state.json --------------------------------------- */
 
-enum run_phase { RUN_STARTING, RUN_RUNNING, RUN_PAUSED };
+/* RUN_CHECKPOINT: it stands still, to be written down; runtime/migrate/take.c */
+enum run_phase { RUN_STARTING, RUN_RUNNING, RUN_PAUSED, RUN_CHECKPOINT };
 struct run_state {
 	enum run_phase phase;
 	/* of this init, where the definition says nothing at the time of the stop */
@@ -192,12 +193,19 @@ int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *
 /* Whatever have holds and keep (may be NULL) does not. */
 void lease_give_back(struct vps_host *h, const struct vps_spec *have, const struct vps_spec *keep);
 /* Start and stop of a locked VPS. */
-struct start_more { unsigned restarts, failures; }; /* of a restart by the monitor */
+struct start_more {
+	unsigned restarts, failures; /* of a restart by the monitor */
+	const char *from;	     /* of a resume: the file of the checkpoint, or NULL */
+	const struct progress *progress;
+};
 int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 		 const struct start_more *more, struct vps_err *err);
 /* Lets go of the lock and waits until the VPS is ready, if that is wanted. */
 int start_wait(struct vps_locked *l, const struct vps_start_opts *o, struct vps_err *err);
 int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err);
+/* The end of a VPS that kill brings about, with all that follows on it: as stop_locked. */
+int stop_killing(struct vps_locked *l, const struct run_state *s, int (*kill)(void *arg, struct vps_err *err),
+		 void *arg, struct vps_err *err);
 /* End a monitor that waits to start the VPS again: after it nobody will. 1 when there was one. */
 int cancel_backoff(struct vps_locked *l);
 int delete_locked(struct vps_locked *l, struct vps_err *err);

@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
 #define FREEZE_TIMEOUT_MS 10000
@@ -44,6 +45,10 @@ int need_stopped(struct vps_locked *l, const char *done, struct vps_err *err)
 	struct monitor_status m;
 	struct run_state s;
 
+	if (suspended_is(l))
+		return vps_err_set(err, VPS_ESTATE,
+				   "'%s' is suspended; resume it, or forget its memory (vps stop --kill), to have it %s",
+				   l->spec.name, done);
 	if (run_dir < 0)
 		return 0;
 	if (run_state_read(run_dir, &s) != -ENOENT)

@@ -75,6 +75,12 @@ if !SANITIZERS
 vps_monitor_LDFLAGS = $(AM_LDFLAGS) -static-pie
 endif
 
+# suspend, and what checkpoints are
+libruntime_a_SOURCES += \
+	runtime/migrate/checkpoint.c runtime/migrate/checkpoint.h \
+	runtime/migrate/suspend.c runtime/migrate/suspend.h \
+	runtime/migrate/take.c
+
 include runtime/container/local.mk
 include runtime/microvm/local.mk
 include runtime/guest/local.mk

@@ -77,6 +77,7 @@ struct monitor_args {
 	/* in a row, behind the back-off; a start by the operator: 0 */
 	unsigned failures;
 	bool hold_for_attach;	       /* open the gate when the first client is attached */
+	bool ready;		       /* init has said so before (a resume) */
 	bool lxcfs;		       /* views come from the host's lxcfs: watch it */
 	bool adopt;		       /* set by monitor_adopt */
 };

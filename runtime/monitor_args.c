@@ -39,6 +39,7 @@ const struct monitor_arg monitor_arg_table[] = {
 	{"restarts", ARG_UINT, AT(restarts)},
 	{"failures", ARG_UINT, AT(failures)},
 	{"hold", ARG_BOOL, AT(hold_for_attach)},
+	{"ready", ARG_BOOL, AT(ready)},
 	{"lxcfs", ARG_BOOL, AT(lxcfs)},
 	{"adopt", ARG_BOOL, AT(adopt)},
 	{0},

@@ -17,6 +17,7 @@
 #include "base/sys.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 #include "vmm/api.h"
 
@@ -26,7 +27,7 @@
  * more. */
 #define SETTLE_MS 10000
 
-static const char *const phase_names[] = {"starting", "running", "paused"};
+static const char *const phase_names[] = {"starting", "running", "paused", "checkpoint"};
 
 static int parse_state(const char *text, size_t len, struct run_state *ret)
 {
@@ -264,6 +265,13 @@ int reconcile(struct vps_locked *l, struct run_state *ret, bool *ret_running, st
 	if (r < 0) /* never written by halves, so somebody else's hand: what it says is not known */
 		return vps_err_set(err, VPS_ECONF, "'%s': " STATE_FILE " is unreadable: %s",
 				   l->spec.name, vps_code_str(r));
+	if (s.phase == RUN_CHECKPOINT && run_init(l->h, l->id, l->spec.name, &s, NULL) == 0) {
+		bool living;
+
+		r = checkpoint_recover(l, &s, &living, err);
+		if (r < 0 || !living)
+			return r;
+	}
 	pidfd = s.phase == RUN_STARTING ? -ESRCH : proc_ident_open(&s.init);
 	if (pidfd >= 0 && reconcile_living(l, run_dir, &s) == 1) {
 		if (ret)

@@ -33,6 +33,7 @@
 #include "runtime/inside.h"
 #include "runtime/internal.h"
 #include "runtime/lxcfs.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
 #define LAUNCH_MS 120000 /* a loop device's journal may have to be replayed first */
@@ -58,6 +59,7 @@ struct start {
 	size_t n_devices;
 	struct net_plan net;
 	int lxcfs;
+	int checkpoint; /* to go on from, or -1 */
 	bool first_boot;
 	/* made */
 	int run_dir, mlock;
@@ -69,6 +71,7 @@ static void start_done(struct start *s)
 {
 	root_done(&s->root);
 	close_fd(&s->lxcfs);
+	close_fd(&s->checkpoint);
 	close_fd(&s->run_dir);
 	close_fd(&s->mlock);
 	init_plan_done(&s->init);
@@ -214,6 +217,7 @@ static int make_cgroup(struct start *s, struct vps_err *err)
 struct said {
 	struct vps_err err; /* in front: the monitor's own report is no more than this */
 	struct proc_ident init;
+	bool network; /* not launched yet: it waits for the network to stand */
 };
 
 static void __attribute__((noreturn)) give_up(int sock, int r, struct vps_err *err)
@@ -249,7 +253,20 @@ static void become_monitor(struct start *s, int sock, const struct vps_launched 
 	a.failures = s->more.failures;
 	a.hold_for_attach = o && o->hold_for_attach;
 	a.lxcfs = s->lxcfs >= 0;
+	a.ready = s->checkpoint >= 0;
 	give_up(sock, monitor_exec(&a, &err), &err);
+}
+
+/* In M: of a checkpoint, connections come after addresses. */
+static int ask_network(void *arg, const struct proc_ident *init, int netns, struct vps_err *err)
+{
+	int sock = *(int *)arg;
+	struct said said = {.init = *init, .network = true};
+	char done;
+
+	if (sys_send_fds(sock, &said, sizeof(said), &netns, 1) < 0 || recv(sock, &done, 1, 0) != 1)
+		_exit(1); /* S is gone, or gives up */
+	return 0;
 }
 
 static void __attribute__((noreturn)) launcher(struct start *s, int sock)
@@ -292,7 +309,9 @@ static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 		.files = s->files,
 		.n_files = s->n_files,
 		.first_boot = s->first_boot,
-		.checkpoint = -1,
+		.checkpoint = s->checkpoint,
+		.network = ask_network,
+		.network_arg = &sock,
 	};
 	char go;
 	int r;
@@ -343,25 +362,61 @@ static int hear(int sock, struct said *said, int *ret_netns, struct vps_err *err
 	return 0;
 }
 
-/* From M's first word to the running VPS. */
+/* Held as long as connections are not there again: the kernel would answer for them that there are none. */
+static int attach(struct start *s, int netns, bool held, struct vps_err *err)
+{
+	int r = held ? net_hold(s->neth, s->l->id, &s->net, true, err) : 0;
+
+	r = r ?: net_attach(s->neth, s->l->id, &s->net, netns, err);
+	return r < 0 ? vps_err_wrap(err, r, "network") : 0;
+}
+
+/* Until init is there and waits at its gate, with its network. */
+static int hear_launched(struct start *s, int sock, struct vps_err *err)
+{
+	struct said said;
+	bool attached = false;
+	int r;
+
+	do {
+		autoclose int netns = -1;
+
+		r = hear(sock, &said, &netns, err);
+		if (r < 0)
+			return r;
+		s->state.init = said.init;
+		if (!attached)
+			r = attach(s, netns, said.network, err);
+		attached = true;
+		if (r == 0 && said.network && send(sock, "", 1, MSG_NOSIGNAL) != 1)
+			r = vps_err_sys(err, -errno, "launcher");
+	} while (r == 0 && said.network);
+	if (r == 0 && s->checkpoint >= 0)
+		r = net_hold(s->neth, s->l->id, &s->net, false, err);
+	return r;
+}
+
+/* From M's first word to the running VPS. Once the state says that it runs, a checkpoint's memory is no longer true:
+ * it goes before the gate opens. */
 static int bring_up(struct start *s, int sock, struct vps_err *err)
 {
-	autoclose int netns = -1;
 	struct said said;
-	int r = hear(sock, &said, &netns, err);
+	int r = hear_launched(s, sock, err);
 
 	if (r < 0)
 		return r;
-	s->state.init = said.init;
-	r = net_attach(s->neth, s->l->id, &s->net, netns, err);
-	if (r < 0)
-		return vps_err_wrap(err, r, "network");
 	s->state.phase = RUN_RUNNING;
 	r = run_state_write(s->run_dir, &s->state, err);
+	if (r == 0 && s->checkpoint >= 0)
+		r = suspended_use(s->l, err);
 	if (r < 0)
 		return r;
-	if (send(sock, "", 1, MSG_NOSIGNAL) != 1)
-		return vps_err_sys(err, -errno, "launcher");
+	if (send(sock, "", 1, MSG_NOSIGNAL) != 1) {
+		r = vps_err_sys(err, -errno, "launcher");
+		if (s->checkpoint >= 0)
+			suspended_unuse(s->l);
+		return r;
+	}
 	return hear(sock, &said, NULL, err);
 }
 
@@ -415,6 +470,8 @@ static int make(struct start *s, struct vps_err *err)
 	close_fd(&s->mlock);
 	close_fd(&s->root.disk);
 	close_fd(&s->root.disk_image);
+	if (s->checkpoint >= 0)
+		net_hold(s->neth, l->id, &s->net, false, NULL);
 	if (teardown(l->h, l->id, &ignore) == 0)
 		cancel_backoff(l); /* drops the run directory */
 	return r;
@@ -436,7 +493,9 @@ static void tell_started(struct start *s)
 	if (s->first_boot && !s->driver->machine)
 		(void)fs_write_rename(l->dir, FIRST_BOOT_DONE, "", 0, 0600);
 	unlinkat(l->dir, "last-error", 0);
-	event_add(l->h->run_fd, l->id, l->spec.name, "start", NULL, 0);
+	if (s->checkpoint >= 0)
+		suspended_drop(l, NULL);
+	event_add(l->h->run_fd, l->id, l->spec.name, s->checkpoint >= 0 ? "resume" : "start", NULL, 0);
 }
 
 int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
@@ -447,6 +506,7 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 		.opts = o,
 		.root = STOPPED_ROOT_INIT,
 		.lxcfs = -1,
+		.checkpoint = -1,
 		.run_dir = -1,
 		.mlock = -1,
 	};
@@ -459,7 +519,11 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	if (more)
 		s.more = *more;
 	cg_limits_init(&s.limits);
-	r = prepare(&s, &why);
+	r = suspended_open(l, s.more.from, s.more.progress, &why);
+	if (r >= 0)
+		s.checkpoint = r;
+	r = r >= 0 || r == -ENOENT ? 0 : r;
+	r = r ?: prepare(&s, &why);
 	r = r ?: make(&s, &why);
 	if (r < 0) {
 		if (!why.code)

@@ -12,6 +12,7 @@
 #include "runtime/ctl.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
 #define THAW_MS 5000
@@ -153,22 +154,38 @@ static int end_init(struct vps_locked *l, const struct run_state *s, const struc
 	return 0;
 }
 
-int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err)
-{
-	autoclose int run_dir = store_run_dir(l->h, l->id);
-	autoclose int pidfd = -1;
-	struct run_state s;
-	int ctl, r = need_running(l, &s, err);
+struct ending {
+	struct vps_locked *l;
+	const struct run_state *s;
+	const struct vps_stop_opts *o;
+	int (*kill)(void *arg, struct vps_err *err);
+	void *arg;
+};
 
-	if (r < 0)
-		return r;
-	pidfd = proc_ident_open(&s.init);
-	ctl = ctl_stop_begin(run_dir, NULL);
+static int bring_end(const struct ending *e, int ctl, int pidfd, struct vps_err *err)
+{
+	int r;
+
+	if (!e->kill)
+		return end_init(e->l, e->s, e->o, ctl, pidfd, err);
+	r = e->kill(e->arg, err);
+	if (r == 0 && wait_end(ctl, pidfd, KILL_MS) != 1)
+		return vps_err_set(err, VPS_ETIMEDOUT, "init does not end, even killed");
+	return r;
+}
+
+static int end_run(const struct ending *e, struct vps_err *err)
+{
+	struct vps_locked *l = e->l;
+	autoclose int run_dir = store_run_dir(l->h, l->id);
+	autoclose int pidfd = proc_ident_open(&e->s->init);
+	int ctl = ctl_stop_begin(run_dir, NULL), r = 0;
+
 	if (pidfd >= 0)
-		r = end_init(l, &s, o, ctl, pidfd, err);
+		r = bring_end(e, ctl, pidfd, err);
 	if (r == 0 && ctl < 0) {
 		struct monitor_args a;
-		monitor_args_of(l, run_dir, &s, &a);
+		monitor_args_of(l, run_dir, e->s, &a);
 		(void)monitor_lost(&a, NULL);
 	}
 	r = r ?: teardown(l->h, l->id, err);
@@ -179,8 +196,27 @@ int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_
 	if (r < 0)
 		return r;
 	drop_run_dir(l);
-	event_add(l->h->run_fd, l->id, l->spec.name, "stop", NULL, 0);
 	return 0;
+}
+
+int stop_killing(struct vps_locked *l, const struct run_state *s, int (*kill)(void *arg, struct vps_err *err),
+		 void *arg, struct vps_err *err)
+{
+	const struct ending e = {.l = l, .s = s, .kill = kill, .arg = arg};
+
+	return end_run(&e, err);
+}
+
+int stop_locked(struct vps_locked *l, const struct vps_stop_opts *o, struct vps_err *err)
+{
+	struct run_state s;
+	const struct ending e = {.l = l, .s = &s, .o = o};
+	int r = need_running(l, &s, err);
+
+	r = r ?: end_run(&e, err);
+	if (r == 0)
+		event_add(l->h->run_fd, l->id, l->spec.name, "stop", NULL, 0);
+	return r;
 }
 
 /* `stop --kill` gets through to a VPS whose polite stop waits, lock in hand. */
@@ -197,6 +233,21 @@ static void kill_past_lock(struct vps_host *h, const char *who)
 	run_dir = store_run_dir(h, l.id);
 	if (run_dir >= 0 && monitor_status_read(run_dir, &st) == 0 && st.phase == MONITOR_STOPPING)
 		kill_all(&l, NULL);
+}
+
+/* It has no memory in which to end itself. */
+static int stop_suspended(struct vps_locked *l, bool kill, struct vps_err *err)
+{
+	int r;
+
+	if (!kill)
+		return vps_err_set(err, VPS_ESTATE,
+				   "'%s' is suspended: resume it first, or forget its memory: vps stop --kill %s",
+				   l->spec.name, l->spec.name);
+	r = suspended_drop(l, err);
+	if (r == 0)
+		event_add(l->h->run_fd, l->id, l->spec.name, "stop", NULL, 0);
+	return r;
 }
 
 int vps_stop(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
@@ -216,6 +267,8 @@ int vps_stop(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
 		return r;
 	if (need_running(&l, &s, NULL) == 0)
 		r = stop_locked(&l, o, err);
+	else if (suspended_is(&l))
+		r = stop_suspended(&l, killed, err);
 	else if (cancel_backoff(&l) == 0 && !killed)
 		return vps_err_set(err, VPS_ESTATE, "'%s' is not running", l.spec.name);
 	if (r == 0 && l.spec.remove_on_exit)

@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 
 #define SPEC_FILE     "spec.json"
 #define SPEC_FILE_MAX (1u << 20)
@@ -279,6 +280,8 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 	     struct vps_err *err)
 {
 	struct vps_locked l = VPS_LOCKED_INIT;
+	struct run_state state = {0};
+	bool running = false;
 	unsigned id, named;
 	int r = store_find(h, who, &id, err);
 
@@ -294,7 +297,9 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 		r = no_such(who, err);
 	}
 	if (r == 0)
-		r = reconcile(&l, NULL, NULL, err);
+		r = reconcile(&l, &state, &running, err);
+	if (r == 0)
+		r = suspended_finish(&l, running, &state, err);
 	if (r == 0)
 		r = rename_finish(&l, err);
 	if (r == 0)

@@ -70,6 +70,7 @@ enum vps_status { /* absent VPSes have none */
 	VPS_STOPPED, VPS_STARTING, VPS_RUNNING, VPS_PAUSED, VPS_STOPPING,
 	VPS_RESTARTING, /* between two runs, the monitor's back-off */
 	VPS_BROKEN,	/* spec.json unreadable; err says why */
+	VPS_SUSPENDED,	/* its memory is on the disk: a start goes on where it stopped */
 };
 const char *vps_status_name(enum vps_status s);
 
@@ -146,6 +147,16 @@ int vps_kill(struct vps_host *h, const char *who, int sig, struct vps_err *err);
 int vps_restart(struct vps_host *h, const char *who, const struct vps_stop_opts *o,
 		const struct vps_start_opts *so, struct vps_err *err);
 int vps_pause(struct vps_host *h, const char *who, bool paused, struct vps_err *err);
+/* The whole running VPS to the disk, and it ends; on failure it runs on. A start brings it back, with what it was
+ * doing. A suspended one that is stopped (kill) or deleted (force) loses its memory. -VPS_EUNSUPPORTED tells what cannot
+ * be written down. */
+struct vps_suspend_opts {
+	const char *file; /* the memory goes to, or comes from, this file; NULL: the VPS's own directory */
+};
+int vps_suspend(struct vps_host *h, const char *who, const struct vps_suspend_opts *o, const struct progress *p,
+		struct vps_err *err);
+int vps_resume(struct vps_host *h, const char *who, const struct vps_suspend_opts *o,
+	       const struct vps_start_opts *so, const struct progress *p, struct vps_err *err);
 int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *err);
 int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
 /* Fresh disk from image (NULL: the same reference, resolved anew); definition, addresses stay. */

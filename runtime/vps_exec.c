@@ -32,8 +32,9 @@ int inside_open(struct vps_host *h, const char *who, struct inside *ret, struct 
 
 	spec_init(&i.spec);
 	r = r ?: run_init(h, i.id, who, &i.state, err);
-	if (r == 0 && i.state.phase == RUN_PAUSED)
-		r = vps_err_set(err, VPS_ESTATE, "'%s' is paused", who);
+	if (r == 0 && i.state.phase != RUN_RUNNING)
+		r = vps_err_set(err, VPS_ESTATE, "'%s' is %s", who,
+				i.state.phase == RUN_PAUSED ? "paused" : "being suspended");
 	r = r ?: store_read_spec_of(h, i.id, &i.spec, err);
 	r = r ?: host_cgroups(h, &ch, err);
 	r = r ?: cg_open(ch, id_str(i.id, name), &i.cg, err);

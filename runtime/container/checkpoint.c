@@ -35,12 +35,14 @@ struct facts {
 	char *tty;	 /* "tty[8800:41]", or NULL */
 	char *pipes[3];	 /* "pipe[1234]" of stdin, stdout, stderr, or NULL */
 	char **scan;
+	int work;
 };
 
 static void facts_done(struct facts *f)
 {
 	strv_free(f->external);
 	strv_free(f->scan);
+	close_fd(&f->work);
 	free(f->tty);
 	for (int i = 0; i < 3; i++)
 		free(f->pipes[i]);
@@ -230,11 +232,21 @@ static int become_owner(void *arg)
 	return owner ? caps_become(owner) : 0;
 }
 
-static int say_why(struct criu_event *e, int dir, const char *what, struct vps_err *err)
+int checkpoint_work(int dir, struct vps_err *err)
 {
-	autofree char *words = criu_log_words(dir, CHECKPOINT_LOG);
+	int fd;
 
-	return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU could not %s it: %s", what,
+	if (mkdirat(dir, CHECKPOINT_WORK, 0700) < 0 && errno != EEXIST)
+		return vps_err_sys(err, -errno, "make " CHECKPOINT_WORK);
+	fd = openat(dir, CHECKPOINT_WORK, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? vps_err_sys(err, -errno, "open " CHECKPOINT_WORK) : fd;
+}
+
+static int say_why(struct criu_event *e, int work, struct vps_err *err)
+{
+	autofree char *words = criu_log_words(work, CHECKPOINT_LOG);
+
+	return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU could not write it down: %s",
 			   words ? words : *e->words ? e->words : "it does not say why");
 }
 
@@ -250,7 +262,7 @@ static int dump(const struct vps_live *l, const struct facts *f, int dir, struct
 		if (r < 0)
 			return r;
 		if (e.last)
-			return say_why(&e, dir, "write down", err);
+			return say_why(&e, f->work, err);
 		if (str_eq(e.script, "post-dump"))
 			break;
 		r = criu_answer(j, true);
@@ -280,7 +292,7 @@ static int start_dump(const struct vps_live *l, const struct facts *f, int dir, 
 	auto_strv external = NULL;
 	autofree char *freeze = cg_ns_path(l->cg);
 	uid_t owner = needs_owner(l);
-	struct criu_request q = {.dir = dir, .log = CHECKPOINT_LOG, .pid = l->init->pid, .scan = f->scan,
+	struct criu_request q = {.dir = dir, .work = f->work, .log = CHECKPOINT_LOG, .pid = l->init->pid, .scan = f->scan,
 				 .freeze = freeze, .unprivileged = owner != 0};
 	int r = criu_find(l->conf, &criu, err);
 
@@ -295,12 +307,14 @@ static int start_dump(const struct vps_live *l, const struct facts *f, int dir, 
 
 int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
 {
-	auto_done(facts_done) struct facts f = {0};
+	auto_done(facts_done) struct facts f = {.work = -1};
 	struct criu_job j = CRIU_JOB_INIT;
-	int r = find_facts(l, &f, err);
+	int r;
 
 	if (parent >= 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "no pre-copy rounds for containers");
+	f.work = checkpoint_work(dir, err);
+	r = f.work < 0 ? f.work : find_facts(l, &f, err);
 	r = r ?: start_dump(l, &f, dir, &j, err);
 	r = r ?: dump(l, &f, dir, &j, err);
 	if (r < 0) {

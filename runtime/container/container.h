@@ -115,7 +115,7 @@ struct box {
 	int *binds;	/* of spec->mounts */
 	int *views;	/* of lxcfs_files */
 	size_t n_views;
-	char *stage_at;	/* restore: where the stage is mounted; NULL: over /sys */
+	const char *stage_at; /* restore: where the stage is mounted; NULL: over /sys */
 	int dev_saved;	/* restore: dev.tar, or -1 */
 	/* inside_stopped */
 	int (*fn)(void *arg, struct vps_err *err);

@@ -67,6 +67,8 @@ static int pack(const CriuReq *req, struct strbuf *ret)
 static void common_opts(const struct criu_request *r, CriuOpts *o)
 {
 	o->images_dir_fd = r->dir;
+	o->has_work_dir_fd = true;
+	o->work_dir_fd = r->work;
 	o->has_log_level = true;
 	o->log_level = 4;
 	o->log_file = (char *)(uintptr_t)r->log;

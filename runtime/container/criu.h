@@ -44,7 +44,8 @@ struct criu_fd { char *key; int fd; };
 struct criu_request {
 	bool restore;
 	int dir;	  /* of the images: kept open until the end */
-	const char *log;  /* file name of its log, in dir */
+	int work;	  /* directory of its log and other notes of its own */
+	const char *log;  /* file name of its log, in work */
 	pid_t pid;	  /* dump: init */
 	const char *root; /* restore */
 	char **external;  /* strv */

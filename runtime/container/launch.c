@@ -15,6 +15,7 @@
 
 #include "base/sys.h"
 #include "cgroups/cgroups.h"
+#include "runtime/container/restore.h"
 
 int box_send(int up, const struct box_msg *m, const int *fds, size_t n_fds)
 {
@@ -63,7 +64,6 @@ static void box_done(struct box *b)
 		close_pair(b->pipes[i]);
 	mnt_plan_done(&b->plan);
 	close_fd(&b->dev_saved);
-	free(b->stage_at);
 }
 
 static int open_init(struct vps_err *err)
@@ -283,9 +283,7 @@ int container_restore(const struct vps_run *run, struct vps_launched *ret, struc
 	auto_done(box_done) struct box b = BOX_INIT(run);
 	struct birth birth = {.console = -1};
 	int r = 0;
-	b.stage_at = str_fmt("%s/%u", run->conf->run, run->spec->id);
-	if (!b.stage_at)
-		return vps_err_sys(err, -ENOMEM, "restore");
+	b.stage_at = RESTORE_STAGE;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return vps_err_sys(err, -errno, "become a subreaper");
 	r = box_start(&b, &birth, err);

@@ -38,7 +38,7 @@ struct restore {
 	struct box *b;
 	struct json *j; /* container.json */
 	int userns, stage;
-	int devpts, slave;
+	int devpts, slave, work;
 	char **external;    /* strv: CRIU's words */
 	struct criu_fd *fds;
 	size_t n_fds, cap_fds;
@@ -80,11 +80,11 @@ static const struct mnt *plan_entry(const struct box *b, const char *dst)
 	return NULL;
 }
 
-static int view_of(const struct box *b, const char *dst)
+static int take_view(struct box *b, const char *dst)
 {
 	for (size_t i = 0; i < b->n_views; i++)
 		if (str_eq(lxcfs_files[i], dst))
-			return b->views[i];
+			return take_fd(b->views[i]);
 	return -1;
 }
 
@@ -112,9 +112,9 @@ static int make_source(struct restore *x, const char *path, struct vps_err *err)
 	struct mnt_made made = {.proc = {-1, -1}, .devpts = -1, .dev = -1};
 
 	if (is_view(dst)) {
-		int view = view_of(x->b, dst);
-		int r = view >= 0 ? sys_open_tree(view, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)
-				  : sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE);
+		int r = take_view(x->b, dst);
+		if (r < 0)
+			r = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE);
 		return r < 0 ? vps_err_sys(err, r, "mount %s", path) : r;
 	}
 	if (!m)
@@ -379,9 +379,9 @@ static int on_complete(struct restore *x, struct vps_err *err)
 	return r ?: cg_freeze_begin(cg, err);
 }
 
-static int say_why(struct criu_event *e, int dir, struct vps_err *err)
+static int say_why(struct criu_event *e, int work, struct vps_err *err)
 {
-	autofree char *words = criu_log_words(dir, RESTORE_LOG);
+	autofree char *words = criu_log_words(work, RESTORE_LOG);
 
 	return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU could not bring it back: %s",
 			   words ? words : *e->words ? e->words : "it does not say why");
@@ -410,7 +410,7 @@ static int converse(struct restore *x, struct criu_job *j, struct vps_err *err)
 			return r < 0 ? r : vps_err_sys(err, sent, "talk to criu");
 	}
 	if (!e.success)
-		return say_why(&e, x->b->run->checkpoint, err);
+		return say_why(&e, x->work, err);
 	return complete ? 0 : vps_err_set(err, VPS_EUNSUPPORTED, "this CRIU does not wait before it lets go");
 }
 
@@ -421,6 +421,11 @@ static int run_criu(struct restore *x, struct vps_err *err)
 	autofree char *root = str_fmt("%s/root", x->b->stage_at);
 	struct criu_request q = {.restore = true, .dir = x->b->run->checkpoint, .log = RESTORE_LOG, .root = root,
 				 .external = x->external, .fds = x->fds, .n_fds = x->n_fds};
+
+	x->work = checkpoint_work(x->b->run->checkpoint, err);
+	if (x->work < 0)
+		return x->work;
+	q.work = x->work;
 	int r = root ? criu_find(x->b->run->conf, &criu, err) : vps_err_sys(err, -ENOMEM, "restore");
 
 	r = r ?: criu_start(&criu, &j, become_restorer, x, x->fds, x->n_fds, err);
@@ -451,6 +456,23 @@ static int numbers_only(uint32_t id_base, struct vps_err *err)
 	return fd;
 }
 
+/* The processes that criu makes read the images themselves, and are the VPS's root by then. By path nobody of the VPS
+ * comes here. */
+static int hand_images(struct restore *x, struct vps_err *err)
+{
+	int dir = x->b->run->checkpoint;
+	uid_t id = x->b->id_base;
+	auto_strv names = NULL;
+	int r = fs_list(dir, ".", &names);
+
+	for (char **n = names; r == 0 && n && *n; n++)
+		if (fchownat(dir, *n, id, id, AT_SYMLINK_NOFOLLOW) < 0)
+			r = -errno;
+	if (r == 0 && fchown(dir, id, id) < 0)
+		r = -errno;
+	return r < 0 ? vps_err_sys(err, r, "hand over the images") : 0;
+}
+
 static int prepare(struct restore *x, struct vps_err *err)
 {
 	struct box *b = x->b;
@@ -459,7 +481,8 @@ static int prepare(struct restore *x, struct vps_err *err)
 	if (r < 0)
 		return r;
 	b->dev_saved = openat(b->run->checkpoint, CHECKPOINT_DEV, O_RDONLY | O_CLOEXEC);
-	r = rootfs_collect(b, err);
+	r = hand_images(x, err);
+	r = r ?: rootfs_collect(b, err);
 	if (r < 0)
 		return r;
 	if (unshare(CLONE_NEWNS) < 0)

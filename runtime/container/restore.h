@@ -8,7 +8,16 @@
 #define CHECKPOINT_CONTAINER	     "container.json"
 #define CHECKPOINT_CONTAINER_VERSION 1
 #define CHECKPOINT_DEV		     "dev.tar"
+/* What CRIU writes for people, also after everything is sealed: no part of the checkpoint. */
+#define CHECKPOINT_WORK		     "work"
 #define CHECKPOINT_LOG		     "dump.log"
+/* Where the stage is mounted: the processes that criu makes find its mounts by path, as the VPS's root, so everybody must
+ * be able to go there; and what lies below it is not to be needed by criu. Not /sys: in sight of a covered one the kernel
+ * makes no other for a user namespace. */
+#define RESTORE_STAGE		     "/run"
 #define RESTORE_LOG		     "restore.log"
+
+/* The directory CHECKPOINT_WORK of a checkpoint, made when missing: fd, or -errno with words. */
+int checkpoint_work(int dir, struct vps_err *err);
 
 #endif

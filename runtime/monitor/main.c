@@ -117,7 +117,7 @@ static int setup(struct monitor *m, struct vps_err *err)
 		return vps_err_sys(err, m->lock, "lock the monitor's place");
 	m->st.restarts = m->a.restarts;
 	m->st.failures = m->a.failures;
-	m->st.ready = m->a.notify < 0 && !m->a.hold_for_attach;
+	m->st.ready = m->a.ready || (m->a.notify < 0 && !m->a.hold_for_attach);
 	if (m->a.adopt) {
 		inherit_status(m);
 		keeper_take(m);

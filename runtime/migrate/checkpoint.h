@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A checkpoint as a directory: what a driver wrote of a running VPS, and
+ *
+ *   manifest.json  what it is and of which VPS, and every other file with its size and digest
+ *   manifest.mac   HMAC-SHA256 of manifest.json by this host's key, <root>/checkpoint.key
+ *
+ * Nothing in it is parsed, and no driver sees it, before MAC, list and digests are right. What comes from another host
+ * is checked against the manifest alone, by a stream that has its own sums, and sealed anew here.
+ */
+#ifndef VPS_RUNTIME_CHECKPOINT_H
+#define VPS_RUNTIME_CHECKPOINT_H
+
+#include "base/err.h"
+#include "base/progress.h"
+#include "runtime/internal.h"
+
+#define CHECKPOINT_VERSION  1
+#define CHECKPOINT_MANIFEST "manifest.json"
+#define CHECKPOINT_MAC	    "manifest.mac"
+#define CHECKPOINT_KEY	    "checkpoint.key" /* in root */
+#define CHECKPOINT_KEY_LEN  32
+#define CHECKPOINT_FILES    65536u /* at most */
+
+struct checkpoint_info {
+	bool machine;
+	char uuid[37];	  /* of the VPS */
+	uint64_t created; /* seconds since 1970 */
+	uint64_t bytes;	  /* of all files */
+	size_t n_files;
+	char kernel[65];  /* the host's, then */
+};
+
+/* The manifest of what lies in dir, sealed with the host's key; all of it is on the disk afterwards. */
+int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
+		    struct vps_err *err);
+/* -VPS_EDIGEST when anything in dir is not as it was sealed here; -VPS_EUNSUPPORTED for another format;
+ * -VPS_EUSAGE when it is of another VPS. ret may be NULL. */
+int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
+		      struct checkpoint_info *ret, struct vps_err *err);
+/* Of another host, as its stream brought it: as checkpoint_verify but for MAC and uuid; then it is sealed here, for s. */
+int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
+		     struct vps_err *err);
+
+/* The manifest's text alone, for tests: -EBADMSG. files: strv "name\tsize\tdigest". */
+int checkpoint_parse(const char *text, size_t len, struct checkpoint_info *ret, char ***ret_files,
+		     struct vps_err *err);
+
+/* ---- take.c: of a locked, running VPS ---- */
+
+struct checkpoint_taking {
+	struct cg *cg;
+	struct proc_ident init;
+	struct vps_hold hold;
+	struct net_plan net;
+	struct vps_live live;
+	int run_dir;
+	bool held;
+};
+/* Write it down into the empty directory dir: it stands still afterwards, its network held, until checkpoint_leave. On failure it
+ * runs on. The run state says "checkpoint" meanwhile: after a kill, reconcile lets it run on. */
+int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, struct vps_err *err);
+/* go_on: it runs on. Else it is killed where it stands, and torn down. */
+int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_on, struct vps_err *err);
+
+#endif

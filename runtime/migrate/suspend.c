@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "runtime/migrate/suspend.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/sys.h"
+#include "runtime/events.h"
+#include "runtime/migrate/checkpoint.h"
+#include "runtime/tar.h"
+
+#define THAW_MS 10000
+
+bool suspended_is(const struct vps_locked *l)
+{
+	return fs_exists(l->dir, SUSPENDED);
+}
+
+/* A fresh directory of this name in the VPS's own. */
+static int fresh_dir(struct vps_locked *l, const char *name, struct vps_err *err)
+{
+	int r = fs_remove_tree(l->dir, name);
+
+	if (r == 0 && mkdirat(l->dir, name, 0700) < 0)
+		r = -errno;
+	r = r ?: fs_open_dir(l->dir, name);
+	return r < 0 ? vps_err_sys(err, r, "make %s", name) : r;
+}
+
+static int rename_synced(struct vps_locked *l, const char *from, const char *to, struct vps_err *err)
+{
+	int r = fs_remove_tree(l->dir, to);
+
+	if (r == 0 && renameat(l->dir, from, l->dir, to) < 0)
+		r = -errno;
+	r = r ?: fs_sync_dir(l->dir, ".");
+	return r < 0 ? vps_err_sys(err, r, "'%s': %s", l->spec.name, to) : 0;
+}
+
+/* ---- suspend ------------------------------------------------------------------------ */
+
+/* The checkpoint goes into one file, elsewhere; in its place stays where that is. */
+static int export_to(const char *to, int *dir, struct vps_locked *l, struct vps_err *err)
+{
+	char *path = realpath(to, NULL);
+	autofree char *abs = path;
+	autoclose int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : tar_pack_tree(*dir, fd, err);
+
+	if (r == -EEXIST)
+		return vps_err_set(err, VPS_EEXISTS, "%s is there already", to);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && !abs)
+		abs = realpath(to, NULL);
+	if (r == 0 && !abs)
+		r = -errno;
+	if (r < 0) {
+		if (fd >= 0)
+			unlink(to);
+		return vps_err_sys(err, r, "%s", to);
+	}
+	close_fd(dir);
+	*dir = fresh_dir(l, SUSPENDED_TMP, err);
+	if (*dir < 0)
+		return *dir;
+	r = fs_write_atomic(*dir, SUSPENDED_PLACE, abs, strlen(abs), 0600);
+	return r < 0 ? vps_err_sys(err, r, "suspend") : 0;
+}
+
+static int write_down(struct vps_locked *l, const char *to, const struct progress *p,
+		      struct checkpoint_taking *t, struct vps_err *err)
+{
+	autoclose int dir = fresh_dir(l, SUSPENDED_TMP, err);
+	int r = dir < 0 ? dir : checkpoint_take(l, dir, t, err);
+
+	if (r < 0)
+		return r;
+	r = checkpoint_seal(l->h, &l->spec, dir, p, err);
+	if (r == 0 && to)
+		r = export_to(to, &dir, l, err);
+	if (r == 0)
+		r = rename_synced(l, SUSPENDED_TMP, SUSPENDED, err);
+	if (r < 0)
+		checkpoint_leave(l, t, true, NULL);
+	return r;
+}
+
+int vps_suspend(struct vps_host *h, const char *who, const struct vps_suspend_opts *o, const struct progress *p,
+		struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	struct checkpoint_taking t;
+	int r = vps_lock(h, who, "suspend", &l, err);
+
+	if (r < 0)
+		return r;
+	if (suspended_is(&l))
+		return vps_err_set(err, VPS_ESTATE, "'%s' is suspended already", l.spec.name);
+	r = write_down(&l, o ? o->file : NULL, p, &t, err);
+	if (r < 0)
+		fs_remove_tree(l.dir, SUSPENDED_TMP);
+	else
+		r = checkpoint_leave(&l, &t, false, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "suspend %s", l.spec.name);
+	event_add(h->run_fd, l.id, l.spec.name, "suspend", NULL, 0);
+	return 0;
+}
+
+/* ---- resume ---------------------------------------------------------------------------- */
+
+static int import_from(struct vps_locked *l, const char *from, struct vps_err *err)
+{
+	const struct tar_unpack_opts o = {.host = true, .uid = -1, .gid = -1};
+	autoclose int fd = open(from, O_RDONLY | O_CLOEXEC);
+	autoclose int dir = -1;
+	int r;
+
+	if (fd < 0)
+		return vps_err_sys(err, -errno, "%s", from);
+	dir = fresh_dir(l, SUSPENDED_IN, err);
+	if (dir < 0)
+		return dir;
+	r = tar_unpack(dir, &o, fd, err);
+	return r < 0 ? vps_err_wrap(err, r, "%s", from) : take_fd(dir);
+}
+
+int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, struct vps_err *err)
+{
+	autofree char *place = NULL;
+	autoclose int dir = fs_open_dir(l->dir, SUSPENDED);
+	int r;
+
+	if (dir < 0 && (dir != -ENOENT || !from))
+		return dir == -ENOENT ? dir : vps_err_sys(err, dir, "open " SUSPENDED);
+	if (!from && fs_read(dir, SUSPENDED_PLACE, PATH_MAX, &place, NULL) == 0)
+		from = place;
+	if (from) {
+		close_fd(&dir);
+		dir = import_from(l, from, err);
+		if (dir < 0)
+			return dir;
+	}
+	r = checkpoint_verify(l->h, &l->spec, dir, p, NULL, err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "'%s' cannot be resumed (vps stop --kill forgets its memory)",
+				    l->spec.name);
+	return take_fd(dir);
+}
+
+int suspended_use(struct vps_locked *l, struct vps_err *err)
+{
+	const char *was = suspended_is(l) ? SUSPENDED : SUSPENDED_IN;
+
+	return rename_synced(l, was, SUSPENDED_USED, err);
+}
+
+void suspended_unuse(struct vps_locked *l)
+{
+	if (fs_exists(l->dir, SUSPENDED_USED) && !suspended_is(l))
+		rename_synced(l, SUSPENDED_USED, SUSPENDED, NULL);
+}
+
+int suspended_drop(struct vps_locked *l, struct vps_err *err)
+{
+	int r = suspended_is(l) ? rename_synced(l, SUSPENDED, SUSPENDED_USED, err) : 0;
+
+	r = r ?: fs_remove_tree(l->dir, SUSPENDED_USED);
+	r = r ?: fs_remove_tree(l->dir, SUSPENDED_IN);
+	return r < 0 ? vps_err_sys(err, r, "forget the memory of '%s'", l->spec.name) : 0;
+}
+
+/* Its gate was lost with the command: the state says that it runs. */
+static int let_go(struct vps_locked *l, struct vps_err *err)
+{
+	auto_done(cg_closep) struct cg *cg = NULL;
+	struct cg_host *ch;
+	char name[ID_STR];
+	int r = host_cgroups(l->h, &ch, err);
+
+	r = r ?: cg_open(ch, id_str(l->id, name), &cg, err);
+	return r ?: cg_freeze(cg, false, THAW_MS, err);
+}
+
+int suspended_finish(struct vps_locked *l, bool running, const struct run_state *s, struct vps_err *err)
+{
+	static const char *const all[] = {SUSPENDED_TMP, SUSPENDED_IN, SUSPENDED_USED, SUSPENDED};
+	bool resumed = running && (suspended_is(l) || fs_exists(l->dir, SUSPENDED_USED));
+	int r = 0;
+
+	if (resumed && s->phase == RUN_RUNNING)
+		r = suspended_drop(l, err);
+	if (r == 0 && resumed && s->phase == RUN_RUNNING)
+		r = let_go(l, err);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(all) - !running; i++)
+		if (fs_exists(l->dir, all[i]))
+			r = fs_remove_tree(l->dir, all[i]);
+	return r < 0 ? vps_err_sys(err, r, "an interrupted suspend or resume") : 0;
+}
+
+int vps_resume(struct vps_host *h, const char *who, const struct vps_suspend_opts *o,
+	       const struct vps_start_opts *so, const struct progress *p, struct vps_err *err)
+{
+	struct start_more more = {.from = o ? o->file : NULL, .progress = p};
+	auto_locked l = VPS_LOCKED_INIT;
+	int r = vps_lock(h, who, "resume", &l, err);
+
+	if (r < 0)
+		return r;
+	if (!suspended_is(&l) && !more.from)
+		return vps_err_set(err, VPS_ESTATE, "'%s' is not suspended", l.spec.name);
+	r = start_locked(&l, so, &more, err);
+	return r < 0 ? vps_err_wrap(err, r, "resume %s", l.spec.name) : start_wait(&l, so, err);
+}
