@@ -43,6 +43,11 @@ const char *const lxcfs_files[] = {
 };
 #define N_FILES (ARRAY_LEN(lxcfs_files) - 1)
 
+bool lxcfs_wanted(const char *file)
+{
+	return !str_eq(file, "proc/uptime") || access("/proc/self/ns/time", F_OK) < 0;
+}
+
 /* ---- the instance ---------------------------------------------------------------- */
 
 /* O_PATH fd of the mount when its server lives. */
@@ -370,7 +375,7 @@ int lxcfs_heal(int run_fd, const char *run, const char *how, const struct proc_i
 
 	h.pidfd = pidfd;
 	for (size_t i = 0; i < N_FILES; i++)
-		h.fresh[i] = root < 0 ? -1
+		h.fresh[i] = root < 0 || !lxcfs_wanted(lxcfs_files[i]) ? -1
 				      : sys_open_tree(root, lxcfs_files[i],
 						      OPEN_TREE_CLONE_ | O_CLOEXEC);
 	pid = fork();

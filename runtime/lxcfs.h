@@ -8,6 +8,8 @@
 #ifndef VPS_RUNTIME_LXCFS_H
 #define VPS_RUNTIME_LXCFS_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "base/proc.h"
 #include "cgroups/cgroups.h"
@@ -16,6 +18,9 @@
  * NULL. One that lxcfs does not have is skipped. */
 extern const char *const lxcfs_files[];
 
+/* Is the view needed? The kernel's own uptime is the VPS's already where there are time namespaces (CONFIG_TIME_NS),
+ * and goes on after a resume, where lxcfs would count from init's start. */
+bool lxcfs_wanted(const char *file);
 /* O_PATH fd of the root of a living lxcfs mount, started when need be. how: vps.conf's lxcfs (auto, off or the
  * program's path). -ENOENT: off, or auto and not installed. run_fd/run: the host's run directory.
  * cg: it then stands in the keepers' cgroup, not its starter's; may be NULL. */

@@ -60,6 +60,7 @@ struct start {
 	struct net_plan net;
 	int lxcfs;
 	int checkpoint; /* to go on from, or -1 */
+	uint64_t ran;	/* seconds it had been up then */
 	bool first_boot;
 	/* made */
 	int run_dir, mlock;
@@ -194,7 +195,7 @@ static int mark_starting(struct start *s, struct vps_err *err)
 	unlinkat(s->run_dir, "monitor", 0);
 	s->state = (struct run_state){
 		.phase = RUN_STARTING,
-		.started = (uint64_t)time(NULL),
+		.started = (uint64_t)time(NULL) - s->ran,
 		.stop_signal = s->init.stop_signal,
 		.stop_timeout_ms = s->init.stop_timeout_ms,
 	};
@@ -519,7 +520,7 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	if (more)
 		s.more = *more;
 	cg_limits_init(&s.limits);
-	r = suspended_open(l, s.more.from, s.more.progress, &why);
+	r = suspended_open(l, s.more.from, s.more.progress, &s.ran, &why);
 	if (r >= 0)
 		s.checkpoint = r;
 	r = r >= 0 || r == -ENOENT ? 0 : r;

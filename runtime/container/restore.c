@@ -456,19 +456,23 @@ static int numbers_only(uint32_t id_base, struct vps_err *err)
 	return fd;
 }
 
-/* The processes that criu makes read the images themselves, and are the VPS's root by then. By path nobody of the VPS
- * comes here. */
+/* The processes that criu makes read the images themselves: first as the host's root without rights, before their user
+ * namespace has its ids, then as the VPS's root. Nobody of the VPS comes here by path. */
 static int hand_images(struct restore *x, struct vps_err *err)
 {
 	int dir = x->b->run->checkpoint;
-	uid_t id = x->b->id_base;
+	gid_t gid = x->b->id_base;
 	auto_strv names = NULL;
 	int r = fs_list(dir, ".", &names);
 
-	for (char **n = names; r == 0 && n && *n; n++)
-		if (fchownat(dir, *n, id, id, AT_SYMLINK_NOFOLLOW) < 0)
+	for (char **n = names; r == 0 && n && *n; n++) {
+		if (str_eq(*n, CHECKPOINT_WORK))
+			continue;
+		autoclose int fd = openat(dir, *n, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || fchown(fd, 0, gid) < 0 || fchmod(fd, 0640) < 0)
 			r = -errno;
-	if (r == 0 && fchown(dir, id, id) < 0)
+	}
+	if (r == 0 && (fchown(dir, 0, gid) < 0 || fchmod(dir, 0750) < 0))
 		r = -errno;
 	return r < 0 ? vps_err_sys(err, r, "hand over the images") : 0;
 }

@@ -41,6 +41,8 @@ static int collect_views(struct box *b, struct vps_err *err)
 		return vps_err_sys(err, -ENOMEM, "lxcfs");
 	b->n_views = n;
 	for (size_t i = 0; i < n; i++) {
+		if (!lxcfs_wanted(lxcfs_files[i]))
+			continue;
 		b->views[i] = clone_tree(b->run->lxcfs_root, lxcfs_files[i]);
 		if (b->views[i] < 0 && b->views[i] != -ENOENT)
 			return vps_err_sys(err, b->views[i], "open %s of lxcfs", lxcfs_files[i]);

@@ -149,7 +149,7 @@ static int add_file(struct json_out *o, int dir, const char *name, struct vps_er
 	return 0;
 }
 
-static int write_manifest(const struct vps_spec *s, int dir, const struct progress *p, struct strbuf *sb,
+static int write_manifest(const struct vps_spec *s, uint64_t ran, int dir, const struct progress *p, struct strbuf *sb,
 			  struct vps_err *err)
 {
 	struct json_out o = JSON_OUT(sb, true);
@@ -167,6 +167,7 @@ static int write_manifest(const struct vps_spec *s, int dir, const struct progre
 	jo_str(&o, "isolation", spec_isolation_name(s->isolation));
 	jo_str(&o, "uuid", s->uuid);
 	jo_u64(&o, "created", (uint64_t)time(NULL));
+	jo_u64(&o, "ran", ran);
 	jo_str(&o, "kernel", u.release);
 	jo_array(&o, "files");
 	total = strv_len(names);
@@ -185,12 +186,12 @@ static int write_manifest(const struct vps_spec *s, int dir, const struct progre
 	return r < 0 ? vps_err_sys(err, r, "checkpoint") : 0;
 }
 
-int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		    struct vps_err *err)
+int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir,
+		    const struct progress *p, struct vps_err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
 	char mac[DIGEST_MAC_LEN];
-	int r = write_manifest(s, dir, p, &sb, err);
+	int r = write_manifest(s, ran, dir, p, &sb, err);
 
 	r = r ?: mac_of(h, sb.s, sb.len, true, mac, err);
 	if (r < 0)
@@ -246,6 +247,7 @@ int checkpoint_parse(const char *text, size_t len, struct checkpoint_info *ret, 
 	if (json_type(list) != JSON_ARRAY || json_len(list) > CHECKPOINT_FILES)
 		return bad(err, "no list of files");
 	i.created = json_u64(json_get(j, "created"), 0);
+	i.ran = json_u64(json_get(j, "ran"), 0);
 	snprintf(i.uuid, sizeof(i.uuid), "%s", json_str(json_get(j, "uuid"), ""));
 	snprintf(i.kernel, sizeof(i.kernel), "%s", json_str(json_get(j, "kernel"), ""));
 	for (size_t k = 0; r == 0 && k < json_len(list); k++)
@@ -345,5 +347,5 @@ int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, cons
 	if (r == 0 && i.machine != (s->isolation == ISOLATION_VM))
 		return vps_err_set(err, VPS_EUSAGE, "the checkpoint is of a VPS behind the other wall");
 	r = r ?: check_files(dir, files, p, err);
-	return r ?: checkpoint_seal(h, s, dir, NULL, err);
+	return r ?: checkpoint_seal(h, s, i.ran, dir, NULL, err);
 }

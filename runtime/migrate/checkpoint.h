@@ -26,14 +26,15 @@ struct checkpoint_info {
 	bool machine;
 	char uuid[37];	  /* of the VPS */
 	uint64_t created; /* seconds since 1970 */
+	uint64_t ran;	  /* seconds it had been up then */
 	uint64_t bytes;	  /* of all files */
 	size_t n_files;
 	char kernel[65];  /* the host's, then */
 };
 
 /* The manifest of what lies in dir, sealed with the host's key; all of it is on the disk afterwards. */
-int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		    struct vps_err *err);
+int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir,
+		    const struct progress *p, struct vps_err *err);
 /* -VPS_EDIGEST when anything in dir is not as it was sealed here; -VPS_EUNSUPPORTED for another format;
  * -VPS_EUSAGE when it is of another VPS. ret may be NULL. */
 int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
@@ -55,7 +56,7 @@ struct checkpoint_taking {
 	struct net_plan net;
 	struct vps_live live;
 	int run_dir;
-	bool held;
+	uint64_t ran; /* for checkpoint_seal */
 };
 /* Write it down into the empty directory dir: it stands still afterwards, its network held, until checkpoint_leave. On failure it
  * runs on. The run state says "checkpoint" meanwhile: after a kill, reconcile lets it run on. */

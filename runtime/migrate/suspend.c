@@ -82,7 +82,7 @@ static int write_down(struct vps_locked *l, const char *to, const struct progres
 
 	if (r < 0)
 		return r;
-	r = checkpoint_seal(l->h, &l->spec, dir, p, err);
+	r = checkpoint_seal(l->h, &l->spec, t->ran, dir, p, err);
 	if (r == 0 && to)
 		r = export_to(to, &dir, l, err);
 	if (r == 0)
@@ -132,8 +132,10 @@ static int import_from(struct vps_locked *l, const char *from, struct vps_err *e
 	return r < 0 ? vps_err_wrap(err, r, "%s", from) : take_fd(dir);
 }
 
-int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, struct vps_err *err)
+int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, uint64_t *ret_ran,
+		   struct vps_err *err)
 {
+	struct checkpoint_info info;
 	autofree char *place = NULL;
 	autoclose int dir = fs_open_dir(l->dir, SUSPENDED);
 	int r;
@@ -148,10 +150,11 @@ int suspended_open(struct vps_locked *l, const char *from, const struct progress
 		if (dir < 0)
 			return dir;
 	}
-	r = checkpoint_verify(l->h, &l->spec, dir, p, NULL, err);
+	r = checkpoint_verify(l->h, &l->spec, dir, p, &info, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "'%s' cannot be resumed (vps stop --kill forgets its memory)",
 				    l->spec.name);
+	*ret_ran = info.ran;
 	return take_fd(dir);
 }
 

@@ -67,6 +67,7 @@ int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, 
 		return vps_err_set(err, VPS_EUNSUPPORTED, "a running %s cannot be written down", driver->name);
 	r = open_parts(l, t, err);
 	t->init = s.init;
+	t->ran = s.started ? (uint64_t)time(NULL) - s.started : 0;
 	t->live = (struct vps_live){.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir,
 				    .run_dir = t->run_dir, .cg = t->cg, .init = &t->init, .hold = &t->hold};
 	r = r ?: set_phase(t, &s, RUN_CHECKPOINT, err);
