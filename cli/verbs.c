@@ -118,6 +118,8 @@ const struct cli_verb cli_verbs[] = {
 	 0, -1, COMPLETE_VPS, NULL, verb_status},
 	{"inspect", "show config", WATCH, "NAME...", "definition and state as JSON", NULL, NULL,
 	 false, 0, 1, -1, COMPLETE_VPS, NULL, verb_inspect},
+	{"check", NULL, WATCH, "NAME", "can it be suspended or migrated as it runs, and what is in the way", NULL,
+	 check_opts, false, 0, 1, 1, COMPLETE_VPS_RUNNING, NULL, verb_check},
 	{"stats", NULL, WATCH, "[NAME...]", "usage and pressure", NULL, stats_opts, false, 0, 0, -1,
 	 COMPLETE_VPS_RUNNING, NULL, verb_stats},
 	{"top", NULL, WATCH, "[NAME]", "usage of all VPSes, or processes of one, refreshed", NULL,

@@ -16,6 +16,7 @@ int verb_pause(struct cli *c);
 int verb_unpause(struct cli *c);
 int verb_suspend(struct cli *c);
 int verb_resume(struct cli *c);
+int verb_check(struct cli *c);
 int verb_delete(struct cli *c);
 int verb_rename(struct cli *c);
 int verb_rebuild(struct cli *c);
@@ -59,7 +60,7 @@ int verb_teardown_by_monitor(struct cli *c);
 int verb_lxcfs_heal(struct cli *c);
 
 extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[],
-	suspend_opts[], resume_opts[],
+	suspend_opts[], resume_opts[], check_opts[],
 	stop_opts[], restart_opts[], kill_opts[], all_opts[], delete_opts[], rebuild_opts[],
 	exec_opts[], logs_opts[], cp_opts[], top_opts[], stats_opts[], events_opts[], wait_opts[],
 	console_opts[], set_opts[], status_opts[], image_import_opts[], image_pull_opts[],

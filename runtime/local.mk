@@ -77,6 +77,8 @@ endif
 
 # suspend, and what checkpoints are
 libruntime_a_SOURCES += \
+	runtime/migrate/check.c \
+	runtime/migrate/obstacles.c runtime/migrate/obstacles.h \
 	runtime/migrate/checkpoint.c runtime/migrate/checkpoint.h \
 	runtime/migrate/suspend.c runtime/migrate/suspend.h \
 	runtime/migrate/take.c

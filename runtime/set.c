@@ -17,6 +17,7 @@
 #include "runtime/ctl.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
 #define SET_MARKER     "set.json"
@@ -310,9 +311,9 @@ int set_finish(struct vps_locked *l, struct vps_err *err)
 
 /* ---- the verb ----------------------------------------------------------------------------- */
 
-static int one_setting(struct vps_spec *s, const char *setting, bool running, const char *who,
-		       struct vps_err *err)
+static int one_setting(const struct change *c, struct vps_spec *s, const char *setting, struct vps_err *err)
 {
+	const char *who = c->l->spec.name;
 	autofree char *name = strndup(setting, strcspn(setting, "="));
 	const char *eq = strchr(setting, '=');
 	const struct spec_option *o;
@@ -324,9 +325,13 @@ static int one_setting(struct vps_spec *s, const char *setting, bool running, co
 	if (o && o->create_only)
 		return vps_err_set(err, VPS_EUSAGE, "%s: only create and rebuild decide it",
 				   o->name);
-	if (o && running && !o->live)
+	if (o && c->running && !o->live)
 		return vps_err_set(err, VPS_ESTATE,
 				   "%s cannot change while '%s' runs; stop it first", o->name, who);
+	if (o && !o->live && suspended_is(c->l))
+		return vps_err_set(err, VPS_ESTATE,
+				   "%s cannot change while '%s' is suspended: its memory knows the old one", o->name,
+				   who);
 	r = spec_set(s, name, eq ? eq + 1 : NULL, err);
 	return r;
 }
@@ -365,7 +370,7 @@ static int set_locked(struct vps_locked *l, char *const *settings, struct vps_er
 		return vps_err_sys(err, r, "set");
 	r = change_open(&c, err);
 	for (char *const *p = settings; p && *p && r == 0; p++)
-		r = one_setting(&now, *p, c.running, l->spec.name, err);
+		r = one_setting(&c, &now, *p, err);
 	if (r == 0 && spec_equal(&was, &now))
 		return 0;
 	r = r ?: switch_plan(l, &now, err);

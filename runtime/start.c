@@ -520,11 +520,8 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	if (more)
 		s.more = *more;
 	cg_limits_init(&s.limits);
-	r = suspended_open(l, s.more.from, s.more.progress, &s.ran, &why);
-	if (r >= 0)
-		s.checkpoint = r;
-	r = r >= 0 || r == -ENOENT ? 0 : r;
-	r = r ?: prepare(&s, &why);
+	r = suspended_open(l, s.more.from, s.more.progress, &s.checkpoint, &s.ran, &why);
+	r = r < 0 ? r : prepare(&s, &why);
 	r = r ?: make(&s, &why);
 	if (r < 0) {
 		if (!why.code)

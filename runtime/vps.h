@@ -157,6 +157,15 @@ int vps_suspend(struct vps_host *h, const char *who, const struct vps_suspend_op
 		struct vps_err *err);
 int vps_resume(struct vps_host *h, const char *who, const struct vps_suspend_opts *o,
 	       const struct vps_start_opts *so, const struct progress *p, struct vps_err *err);
+/* What keeps a running VPS from being suspended or migrated as it runs; none: nothing. */
+struct vps_obstacle {
+	pid_t pid;     /* inside */
+	char *process; /* its name (raw bytes: escape before print); NULL: it is no process's matter */
+	char *what, *help;
+};
+int vps_migrate_check(struct vps_host *h, const char *who, struct vps_obstacle **ret, size_t *ret_n,
+		      struct vps_err *err);
+void vps_obstacles_free(struct vps_obstacle *v, size_t n);
 int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *err);
 int vps_rename(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
 /* Fresh disk from image (NULL: the same reference, resolved anew); definition, addresses stay. */

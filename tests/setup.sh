@@ -98,3 +98,31 @@ debian_tar() {
 	fi
 	echo "$tar"
 }
+
+# criu_program - path of a CRIU that works on this kernel. The host's own, or Debian testing's, unpacked (not installed) into
+# the cache and started by the dynamic loader that came with it.
+criu_suite=forky
+criu_program() {
+	local dir=${VPS_TEST_CACHE:-/var/cache/vps-tests}/criu-$criu_suite tmp
+	if command -v criu >/dev/null && criu check >/dev/null 2>&1; then
+		command -v criu
+		return
+	fi
+	if [ ! -x "$dir/criu" ]; then
+		mkdir -p "${dir%/*}"
+		tmp=$(mktemp -d "$dir.XXXXXX") || return
+		mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' --include=criu "$criu_suite" "$tmp/root" \
+			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $criu_suite main" >"$tmp.log" 2>&1 </dev/null ||
+			{ tail -5 "$tmp.log" >&2; rm -rf "$tmp" "$tmp.log"; return 1; }
+		rm -f "$tmp.log"
+		cat >"$tmp/criu" <<-'END'
+			#!/bin/sh
+			d=${0%/*}/root/usr
+			exec "$d"/lib/*-linux-gnu*/ld-linux-*.so.? --library-path "$(echo "$d"/lib/*-linux-gnu*)" "$d/sbin/criu" "$@"
+		END
+		chmod 755 "$tmp" "$tmp/criu"
+		mv -T "$tmp" "$dir" 2>/dev/null || rm -rf "$tmp" # somebody else was faster
+	fi
+	"$dir/criu" check >/dev/null 2>&1 || { echo "$dir/criu: $("$dir/criu" check 2>&1 | tail -1)" >&2; return 1; }
+	echo "$dir/criu"
+}

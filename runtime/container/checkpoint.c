@@ -25,6 +25,7 @@
 #include "runtime/container/criu.h"
 #include "runtime/container/restore.h"
 #include "runtime/lxcfs.h"
+#include "runtime/migrate/obstacles.h"
 #include "runtime/tar.h"
 
 #define FREEZE_MS 10000
@@ -305,6 +306,19 @@ static int start_dump(const struct vps_live *l, const struct facts *f, int dir, 
 	return r ?: criu_ask(j, &q, err);
 }
 
+/* CRIU would say so too, later and in words of its own. */
+static int refuse_obstacles(const struct vps_live *l, struct vps_err *err)
+{
+	auto_done(obstacles_done) struct obstacles o = {0};
+	int r = obstacles_find(l, &o, err);
+
+	if (r < 0 || o.n == 0)
+		return r;
+	autofree char *process = o.v[0].process ? str_escape(o.v[0].process) : NULL;
+	return vps_err_set(err, VPS_EUNSUPPORTED, "%s%s%s%s (vps check --migrate tells all)", process ? "process " : "",
+			   process ? process : "", process ? " " : "", o.v[0].what);
+}
+
 int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
 {
 	auto_done(facts_done) struct facts f = {.work = -1};
@@ -313,6 +327,9 @@ int container_checkpoint(const struct vps_live *l, int dir, int parent, struct v
 
 	if (parent >= 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "no pre-copy rounds for containers");
+	r = refuse_obstacles(l, err);
+	if (r < 0)
+		return r;
 	f.work = checkpoint_work(dir, err);
 	r = f.work < 0 ? f.work : find_facts(l, &f, err);
 	r = r ?: start_dump(l, &f, dir, &j, err);

@@ -344,6 +344,9 @@ static int set_flags(struct restore *x, struct vps_err *err)
 			/* -EINVAL: nothing of ours is mounted there any more */
 			if (fd >= 0)
 				sys_mount_setattr(fd, "", AT_EMPTY_PATH, &a, sizeof(a));
+			/* made with the IPC namespace, by criu as the host's root */
+			if (fd >= 0 && m->kind == MNT_MQUEUE)
+				(void)!fchownat(fd, "", x->b->id_base, x->b->id_base, AT_EMPTY_PATH);
 		}
 		_exit(0);
 	}

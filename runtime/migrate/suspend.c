@@ -132,16 +132,18 @@ static int import_from(struct vps_locked *l, const char *from, struct vps_err *e
 	return r < 0 ? vps_err_wrap(err, r, "%s", from) : take_fd(dir);
 }
 
-int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, uint64_t *ret_ran,
-		   struct vps_err *err)
+int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, int *ret_dir,
+		   uint64_t *ret_ran, struct vps_err *err)
 {
 	struct checkpoint_info info;
 	autofree char *place = NULL;
 	autoclose int dir = fs_open_dir(l->dir, SUSPENDED);
 	int r;
 
-	if (dir < 0 && (dir != -ENOENT || !from))
-		return dir == -ENOENT ? dir : vps_err_sys(err, dir, "open " SUSPENDED);
+	if (dir == -ENOENT && !from)
+		return 0;
+	if (dir < 0 && dir != -ENOENT)
+		return vps_err_sys(err, dir, "open " SUSPENDED);
 	if (!from && fs_read(dir, SUSPENDED_PLACE, PATH_MAX, &place, NULL) == 0)
 		from = place;
 	if (from) {
@@ -155,7 +157,8 @@ int suspended_open(struct vps_locked *l, const char *from, const struct progress
 		return vps_err_wrap(err, r, "'%s' cannot be resumed (vps stop --kill forgets its memory)",
 				    l->spec.name);
 	*ret_ran = info.ran;
-	return take_fd(dir);
+	*ret_dir = take_fd(dir);
+	return 1;
 }
 
 int suspended_use(struct vps_locked *l, struct vps_err *err)
