@@ -70,6 +70,9 @@ struct vps_launched {
 	int rootfs;	/* O_PATH of the root as init sees it */
 };
 
+/* In the run directory: held by whoever works on a checkpoint for a command, and may outlive that. */
+#define CHECKPOINT_LOCK "checkpoint.lock"
+
 /* What a driver keeps between checkpoint and checkpoint_end, in the caller's hands. */
 struct vps_hold {
 	int fd;

@@ -80,6 +80,7 @@ libruntime_a_SOURCES += \
 	runtime/migrate/check.c \
 	runtime/migrate/obstacles.c runtime/migrate/obstacles.h \
 	runtime/migrate/checkpoint.c runtime/migrate/checkpoint.h \
+	runtime/migrate/manifest.c runtime/migrate/manifest.h \
 	runtime/migrate/suspend.c runtime/migrate/suspend.h \
 	runtime/migrate/take.c
 

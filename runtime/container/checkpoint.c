@@ -20,6 +20,7 @@
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/lock.h"
 #include "base/sys.h"
 #include "cgroups/cgroups.h"
 #include "runtime/container/criu.h"
@@ -37,6 +38,7 @@ struct facts {
 	char *pipes[3];	 /* "pipe[1234]" of stdin, stdout, stderr, or NULL */
 	char **scan;
 	int work;
+	int lock; /* criu holds it, too */
 };
 
 static void facts_done(struct facts *f)
@@ -44,6 +46,7 @@ static void facts_done(struct facts *f)
 	strv_free(f->external);
 	strv_free(f->scan);
 	close_fd(&f->work);
+	close_fd(&f->lock);
 	free(f->tty);
 	for (int i = 0; i < 3; i++)
 		free(f->pipes[i]);
@@ -302,7 +305,7 @@ static int start_dump(const struct vps_live *l, const struct facts *f, int dir, 
 	if (!freeze || names(f, &external) < 0)
 		return vps_err_sys(err, -ENOMEM, "checkpoint");
 	q.external = external;
-	r = criu_start(&criu, j, become_owner, &owner, NULL, 0, err);
+	r = criu_start(&criu, j, become_owner, &owner, &(struct criu_fd){.fd = f->lock}, 1, err);
 	return r ?: criu_ask(j, &q, err);
 }
 
@@ -321,7 +324,7 @@ static int refuse_obstacles(const struct vps_live *l, struct vps_err *err)
 
 int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
 {
-	auto_done(facts_done) struct facts f = {.work = -1};
+	auto_done(facts_done) struct facts f = {.work = -1, .lock = -1};
 	struct criu_job j = CRIU_JOB_INIT;
 	int r;
 
@@ -330,6 +333,10 @@ int container_checkpoint(const struct vps_live *l, int dir, int parent, struct v
 	r = refuse_obstacles(l, err);
 	if (r < 0)
 		return r;
+	/* Who finds us killed waits for it: until then criu may still be at it. */
+	f.lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, LOCK_TRY);
+	if (f.lock < 0)
+		return vps_err_sys(err, f.lock, CHECKPOINT_LOCK);
 	f.work = checkpoint_work(dir, err);
 	r = f.work < 0 ? f.work : find_facts(l, &f, err);
 	r = r ?: start_dump(l, &f, dir, &j, err);

@@ -80,19 +80,6 @@ static int mac_of(struct vps_host *h, const char *text, size_t len, bool make, c
 
 /* ---- files ------------------------------------------------------------------------------ */
 
-/* What is no part of it: the manifest itself, and what a driver notes down for people. */
-static bool is_apart(const char *name)
-{
-	return str_eq(name, CHECKPOINT_MANIFEST) || str_eq(name, CHECKPOINT_MAC) || str_eq(name, "work");
-}
-
-static bool name_ok(const char *name)
-{
-	size_t n = strlen(name);
-
-	return n > 0 && n < 256 && name[0] != '.' && !strchr(name, '/') && !strpbrk(name, "\t\n") && !is_apart(name);
-}
-
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -119,8 +106,8 @@ static int list_files(int dir, char ***ret, struct vps_err *err)
 	int r = fs_list(dir, ".", &all);
 
 	for (char **n = all; r == 0 && n && *n; n++)
-		if (!is_apart(*n))
-			r = name_ok(*n) ? strv_add(&names, *n) : -EBADMSG;
+		if (!checkpoint_apart(*n))
+			r = checkpoint_name_ok(*n) ? strv_add(&names, *n) : -EBADMSG;
 	if (r < 0)
 		return vps_err_sys(err, r, "checkpoint");
 	if (strv_len(names) > CHECKPOINT_FILES)
@@ -202,62 +189,6 @@ int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, 
 }
 
 /* ---- verifying --------------------------------------------------------------------------------- */
-
-static int bad(struct vps_err *err, const char *what)
-{
-	return vps_err_set(err, EBADMSG, "the checkpoint's manifest: %s", what);
-}
-
-static int parse_file(const struct json *j, struct checkpoint_info *i, char ***files, struct vps_err *err)
-{
-	const char *name = json_str(json_get(j, "name"), ""), *digest = json_str(json_get(j, "digest"), "");
-	uint64_t size = json_u64(json_get(j, "size"), UINT64_MAX);
-	int r;
-
-	if (!name_ok(name) || !digest_valid(digest) || size > (1ull << 60))
-		return bad(err, "a file without name, size or digest");
-	if (i->n_files && strncmp((*files)[i->n_files - 1], name, strlen(name)) >= 0 &&
-	    (*files)[i->n_files - 1][strlen(name)] == '\t')
-		return bad(err, "a file twice");
-	i->bytes += size;
-	i->n_files++;
-	r = strv_addf(files, "%s\t%llu\t%s", name, (unsigned long long)size, digest);
-	return r < 0 ? vps_err_sys(err, r, "checkpoint") : 0;
-}
-
-int checkpoint_parse(const char *text, size_t len, struct checkpoint_info *ret, char ***ret_files,
-		     struct vps_err *err)
-{
-	auto_json j = NULL;
-	auto_strv files = NULL;
-	struct checkpoint_info i = {0};
-	const struct json *list;
-	const char *isolation;
-	int r = json_parse(text, len, &j, err);
-
-	if (r < 0)
-		return vps_err_wrap(err, r, "the checkpoint's manifest");
-	if (json_int(json_get(j, "version"), 0) != CHECKPOINT_VERSION)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "the checkpoint was made by another version of vps");
-	isolation = json_str(json_get(j, "isolation"), "");
-	list = json_get(j, "files");
-	i.machine = str_eq(isolation, "vm");
-	if (!i.machine && !str_eq(isolation, "container"))
-		return bad(err, "isolation is neither container nor vm");
-	if (json_type(list) != JSON_ARRAY || json_len(list) > CHECKPOINT_FILES)
-		return bad(err, "no list of files");
-	i.created = json_u64(json_get(j, "created"), 0);
-	i.ran = json_u64(json_get(j, "ran"), 0);
-	snprintf(i.uuid, sizeof(i.uuid), "%s", json_str(json_get(j, "uuid"), ""));
-	snprintf(i.kernel, sizeof(i.kernel), "%s", json_str(json_get(j, "kernel"), ""));
-	for (size_t k = 0; r == 0 && k < json_len(list); k++)
-		r = parse_file(json_at(list, k), &i, &files, err);
-	if (r < 0)
-		return r;
-	*ret = i;
-	*ret_files = take_ptr(files);
-	return 0;
-}
 
 /* line: "name\tsize\tdigest", as the manifest has it. */
 static int check_file(int dir, char *line, struct vps_err *err)

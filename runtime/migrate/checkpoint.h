@@ -14,23 +14,10 @@
 #include "base/err.h"
 #include "base/progress.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/manifest.h"
 
-#define CHECKPOINT_VERSION  1
-#define CHECKPOINT_MANIFEST "manifest.json"
-#define CHECKPOINT_MAC	    "manifest.mac"
 #define CHECKPOINT_KEY	    "checkpoint.key" /* in root */
 #define CHECKPOINT_KEY_LEN  32
-#define CHECKPOINT_FILES    65536u /* at most */
-
-struct checkpoint_info {
-	bool machine;
-	char uuid[37];	  /* of the VPS */
-	uint64_t created; /* seconds since 1970 */
-	uint64_t ran;	  /* seconds it had been up then */
-	uint64_t bytes;	  /* of all files */
-	size_t n_files;
-	char kernel[65];  /* the host's, then */
-};
 
 /* The manifest of what lies in dir, sealed with the host's key; all of it is on the disk afterwards. */
 int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir,
@@ -41,10 +28,6 @@ int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, con
 		      struct checkpoint_info *ret, struct vps_err *err);
 /* Of another host, as its stream brought it: as checkpoint_verify but for MAC and uuid; then it is sealed here, for s. */
 int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		     struct vps_err *err);
-
-/* The manifest's text alone, for tests: -EBADMSG. files: strv "name\tsize\tdigest". */
-int checkpoint_parse(const char *text, size_t len, struct checkpoint_info *ret, char ***ret_files,
 		     struct vps_err *err);
 
 /* ---- take.c: of a locked, running VPS ---- */

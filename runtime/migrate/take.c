@@ -10,11 +10,12 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/lock.h"
 #include "base/sys.h"
 #include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/suspend.h"
 
-#define UNDO_MS 30000 /* of a criu that has lost its command */
+#define UNDO_MS 90000 /* of a criu that has lost its command */
 #define THAW_MS 10000
 
 /* ---- take and leave ---------------------------------------------------------------- */
@@ -126,10 +127,11 @@ static bool is_traced(pid_t pid)
 	return p && atoi(p + strlen("\nTracerPid:")) != 0;
 }
 
-/* criu has read end-of-file instead of an answer, and undoes what it did. */
-static void wait_undone(struct cg *cg)
+/* criu has read end-of-file instead of an answer, or will, and undoes what it did. */
+static void wait_undone(int run_dir, struct cg *cg)
 {
 	uint64_t end = sys_now_mono() + UNDO_MS * 1000000ull;
+	autoclose int lock = lock_take(run_dir, CHECKPOINT_LOCK, true, UNDO_MS);
 
 	for (bool traced = true; traced && sys_now_mono() < end;) {
 		autofree pid_t *pids = NULL;
@@ -190,7 +192,7 @@ int checkpoint_recover(struct vps_locked *l, struct run_state *s, bool *ret_livi
 
 	*ret_living = true;
 	if (r == 0) {
-		wait_undone(t.cg);
+		wait_undone(t.run_dir, t.cg);
 		if (suspended_is(l)) { /* the point of no return was passed */
 			r = stop_killing(l, s, end_frozen, t.cg, err);
 			*ret_living = false;

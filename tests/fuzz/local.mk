@@ -39,3 +39,10 @@ tests_fuzz_agent_fuzz_SOURCES = tests/fuzz/agent_fuzz.c runtime/guest/client.c r
 	runtime/guestcfg.c runtime/guestconf.c runtime/guestconf_net.c netns/text.c $(libbase_a_SOURCES)
 tests_fuzz_agent_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_agent_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/checkpoint_fuzz
+tests_fuzz_checkpoint_fuzz_SOURCES = tests/fuzz/checkpoint_fuzz.c runtime/container/criu.c \
+	runtime/migrate/manifest.c $(libbase_a_SOURCES)
+nodist_tests_fuzz_checkpoint_fuzz_SOURCES = runtime/container/criu.pb-c.c
+tests_fuzz_checkpoint_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_checkpoint_fuzz_LDADD = $(PROTOBUF_C_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)

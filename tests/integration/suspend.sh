@@ -246,6 +246,58 @@ test_migratable_refuses_what_cannot_be_held() {
 	vps delete -f m
 }
 
+# killed_after MS COMMAND... - SIGKILL for the command alone, after so many milliseconds
+killed_after() {
+	local ms=$1 pid
+	shift
+	"$@" >/dev/null 2>&1 &
+	pid=$!
+	sleep "$(printf '0.%03d' "$ms")"
+	kill -9 $pid 2>/dev/null || true
+	wait $pid 2>/dev/null || true
+}
+
+test_a_killed_suspend_leaves_it_running_or_suspended() {
+	local ms n seen=
+	counter_vps k
+	for ms in 2 5 10 15 20 30 40 50 60 70 80 90 100 120 140 160 180 200 240 280; do
+		n=$(count k)
+		killed_after $ms vps suspend k
+		vps kill -s CONT k 2>/dev/null || true
+		vps rename k k 2>/dev/null || true # whatever takes the lock
+		case $(state_of k) in
+		running) seen+=r ;;
+		suspended) seen+=s; vps resume k >/dev/null ;;
+		*) fail "$ms ms: $(vps status k)" ;;
+		esac
+		goes_on k "$n"
+		[ -z "$(find "$(dir_of k)" -maxdepth 1 -name 'suspended*' -o -maxdepth 1 -name resuming)" ] ||
+			fail "$ms ms: left: $(ls "$(dir_of k)")"
+		vps suspend k >/dev/null && vps resume k >/dev/null || fail "$ms ms: not again"
+	done
+	echo "# $seen"
+	vps delete -f k
+}
+
+test_a_killed_resume_leaves_it_running_or_suspended() {
+	local ms n seen=
+	counter_vps k
+	for ms in 2 5 10 15 20 30 40 50 60 70 80 90 100 120 140 160 180 200 240 280; do
+		n=$(count k)
+		vps suspend k >/dev/null
+		killed_after $ms vps resume k
+		vps rename k k 2>/dev/null || true
+		case $(state_of k) in
+		running) seen+=r ;;
+		suspended) seen+=s; vps resume k >/dev/null || fail "$ms ms: not again" ;;
+		*) fail "$ms ms: $(vps status k)" ;;
+		esac
+		goes_on k "$n"
+	done
+	echo "# $seen"
+	vps delete -f k
+}
+
 ssh_to() { ssh -q -i "$work/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10 "root@$1" "${@:2}"; }
 
 test_a_debian_with_systemd() {

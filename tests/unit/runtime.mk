@@ -85,3 +85,9 @@ tests_unit_runtime_agent_test_SOURCES = tests/unit/runtime_agent.c tests/unit/ba
 	runtime/guest/job.c runtime/guest/session.c runtime/guest/stat.c
 tests_unit_runtime_agent_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_agent_test_LDADD = $(runtime_libs)
+
+# checkpoints
+unit_programs += tests/unit/runtime_checkpoint_test
+tests_unit_runtime_checkpoint_test_SOURCES = tests/unit/runtime_checkpoint.c tests/unit/base_util.h
+tests_unit_runtime_checkpoint_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_checkpoint_test_LDADD = $(runtime_libs)
