@@ -9,5 +9,6 @@ dist_man_MANS += \
 	docs/man/vps-monitor.8 \
 	docs/man/vps-spec.5 \
 	docs/man/vps-start.1 \
+	docs/man/vps-suspend.1 \
 	docs/man/vps.1 \
 	docs/man/vps.conf.5

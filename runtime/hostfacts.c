@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "runtime/hostcheck.h"
+#include "runtime/container/criu.h"
 
 static void note(struct check *c, const char *help, const char *what)
 {
@@ -143,6 +144,19 @@ static void lxcfs_fact(struct check *c)
 		note(c, "modprobe fuse", "lxcfs is there, /dev/fuse is not");
 }
 
+static void criu_fact(struct check *c)
+{
+	auto_done(criu_done) struct criu criu = {0};
+	char version[CRIU_VERSION_STR];
+	struct vps_err err = {0};
+
+	if (criu_find(&c->h->conf, &criu, &err) < 0)
+		check_add(c, CHECK_NOTE, 0, NULL, "suspend: %s", err.msg);
+	else
+		check_add(c, CHECK_NOTE, 0, NULL, "suspend: containers by CRIU %s (%s), good for this kernel",
+			  criu_version_str(criu.version, version), criu.path);
+}
+
 static bool sysctl(const char *path, long *ret)
 {
 	char text[64];
@@ -176,5 +190,6 @@ void check_facts(struct check *c)
 	net_fact(c);
 	disk_fact(c);
 	lxcfs_fact(c);
+	criu_fact(c);
 	sysctl_facts(c);
 }
