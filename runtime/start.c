@@ -203,12 +203,35 @@ static int mark_starting(struct start *s, struct vps_err *err)
 	return run_state_write(s->run_dir, &s->state, err);
 }
 
+/* A restorer works in the VPS's own group, so that what it fills in is counted there: it needs room beside what the VPS
+ * had. */
+#define RESTORER_MEMORY (64u << 20)
+#define RESTORER_PIDS	64
+
+static void add_room(uint64_t *v, uint64_t more)
+{
+	if (*v != CG_UNSET && *v != CG_MAX)
+		*v += more;
+}
+
+static int apply_limits(struct start *s, bool restorer, struct vps_err *err)
+{
+	struct cg_limits l = s->limits;
+
+	if (restorer) {
+		add_room(&l.memory_max, RESTORER_MEMORY);
+		add_room(&l.memory_high, RESTORER_MEMORY);
+		add_room(&l.pids_max, RESTORER_PIDS);
+	}
+	return cg_limits_apply(s->cg, &l, err);
+}
+
 static int make_cgroup(struct start *s, struct vps_err *err)
 {
 	char name[ID_STR];
 	int r = cg_create(s->cgh, id_str(s->l->id, name), s->l->spec.id_base, &s->cg, err);
 
-	r = r ?: cg_limits_apply(s->cg, &s->limits, err);
+	r = r ?: apply_limits(s, s->checkpoint >= 0 && !s->driver->machine, err);
 	return r ?: cg_devices_set(s->cg, s->devices, s->n_devices, err);
 }
 
@@ -392,6 +415,8 @@ static int hear_launched(struct start *s, int sock, struct vps_err *err)
 		if (r == 0 && said.network && send(sock, "", 1, MSG_NOSIGNAL) != 1)
 			r = vps_err_sys(err, -errno, "launcher");
 	} while (r == 0 && said.network);
+	if (r == 0 && s->checkpoint >= 0)
+		r = apply_limits(s, false, err);
 	if (r == 0 && s->checkpoint >= 0)
 		r = net_hold(s->neth, s->l->id, &s->net, false, err);
 	return r;

@@ -403,7 +403,7 @@ static const char *complaint(const char *line, size_t *ret_len)
 		return NULL;
 	p += 3;
 	*ret_len = (size_t)(end - p);
-	if (str_starts(p, "rlimit: ") || str_starts(p, "Dumping FAILED") || str_starts(p, "Restoring FAILED"))
+	if (str_starts(p, "rlimit: ") || str_starts(p, "tun: ") || str_starts(p, "cg: cgroupd") || str_starts(p, "Dumping FAILED") || str_starts(p, "Restoring FAILED"))
 		return NULL;
 	return p;
 }

@@ -86,6 +86,39 @@ int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, 
 	return r;
 }
 
+/* A criu that was killed itself leaves TCP sockets in repair mode, tcp(7): they would be silent for ever. */
+static void repair_off(int pidfd, pid_t pid)
+{
+	char path[40];
+	auto_strv fds = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	if (fs_list(AT_FDCWD, path, &fds) < 0)
+		return;
+	for (char **f = fds; f && *f; f++) {
+		int on = 0, off = 0;
+		socklen_t len = sizeof(on);
+		autoclose int fd = sys_pidfd_getfd(pidfd, atoi(*f));
+
+		if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &len) == 0 && on)
+			setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
+	}
+}
+
+static void repair_all(struct cg *cg)
+{
+	autofree pid_t *pids = NULL;
+	size_t n = 0;
+
+	if (cg_pids(cg, &pids, &n) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		autoclose int pidfd = sys_pidfd_open(pids[i], 0);
+		if (pidfd >= 0)
+			repair_off(pidfd, pids[i]);
+	}
+}
+
 static int end_held(void *arg, struct vps_err *err)
 {
 	struct checkpoint_taking *t = arg;
@@ -102,7 +135,9 @@ int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_
 		vps_err_sys(err, r, "run state");
 	else if (go_on)
 		r = driver_of(&l->spec)->checkpoint_end(&t->live, true, err);
-	else
+	if (r == 0 && go_on)
+		repair_all(t->cg); /* when criu was killed meanwhile */
+	if (r == 0 && !go_on)
 		r = stop_killing(l, &s, end_held, t, err);
 	/* What its end has sent is dropped: the other side of a connection shall not hear of it. */
 	int h = hold(l, &t->net, false, r < 0 ? NULL : err);
@@ -144,39 +179,6 @@ static void wait_undone(int run_dir, struct cg *cg)
 			traced = is_traced(pids[i]);
 		if (traced)
 			nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	}
-}
-
-/* A criu that was killed itself leaves TCP sockets in repair mode, tcp(7): they would be silent for ever. */
-static void repair_off(int pidfd, pid_t pid)
-{
-	char path[40];
-	auto_strv fds = NULL;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	if (fs_list(AT_FDCWD, path, &fds) < 0)
-		return;
-	for (char **f = fds; f && *f; f++) {
-		int on = 0, off = 0;
-		socklen_t len = sizeof(on);
-		autoclose int fd = sys_pidfd_getfd(pidfd, atoi(*f));
-
-		if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &len) == 0 && on)
-			setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
-	}
-}
-
-static void repair_all(struct cg *cg)
-{
-	autofree pid_t *pids = NULL;
-	size_t n = 0;
-
-	if (cg_pids(cg, &pids, &n) < 0)
-		return;
-	for (size_t i = 0; i < n; i++) {
-		autoclose int pidfd = sys_pidfd_open(pids[i], 0);
-		if (pidfd >= 0)
-			repair_off(pidfd, pids[i]);
 	}
 }
 

@@ -70,6 +70,52 @@ test_limits_hold_after_a_resume() {
 	vps delete -f l
 }
 
+test_limits_without_room_are_enough() {
+	vps launch l2 --image tiny --memory 24M --pids 3 -- sh -c "$counter" >/dev/null
+	sleep 1
+	vps suspend l2
+	vps resume l2
+	expect "$(vps stats l2 --json | jq -r '.[0] | .memory_limit, .pids_limit' | paste -sd' ')" "$((24 << 20)) 3"
+	vps delete -f l2
+}
+
+test_restart_policy_sleeps_too() {
+	counter_vps r --restart always
+	vps suspend r
+	sleep 1.5
+	expect "$(state_of r)" suspended
+	vps resume r
+	goes_on r 1
+	vps delete -f r
+}
+
+test_a_criu_that_is_killed_loses_nothing() {
+	local ip n word criu init dir end=$((SECONDS + 20))
+	vps launch x --image tiny -- sh -c "nc -ll -p 7 -e cat & awk 'BEGIN { s = \"x\"; while (length(s) < 2e8) s = s s; system(\"touch /tmp/big; sleep 1000\") }' & $counter" >/dev/null
+	wait_until 20 vps exec x test -e /tmp/big
+	dir=$(dir_of x)
+	init=$(vps inspect x | jq -r ".[0].pid")
+	ip=$(vps inspect x | jq -r '.[0].addresses[0]' | cut -d/ -f1)
+	exec 8<>"/dev/tcp/$ip/7"
+	echo one >&8
+	read -r -t 5 -u 8 word
+	n=$(count x)
+	vps suspend x >/dev/null 2>&1 &
+	# written, being sealed
+	until [ -e "$dir/suspended.tmp/container.json" ] || [ $SECONDS -gt $end ]; do :; done
+	criu=$(awk '/^TracerPid:/ {print $2}' "/proc/$init/status")
+	[ "$criu" -gt 1 ] || fail "nobody traces it"
+	kill -9 "$criu"
+	wait $! || true
+	[ "$(state_of x)" = running ] || vps resume x
+	goes_on x "$n"
+	echo two >&8
+	read -r -t 20 -u 8 word
+	expect "$word" two
+	exec 8>&-
+	vps delete -f x
+}
+
 test_a_connection_stays() {
 	local ip word
 	vps launch c --image tiny -- nc -ll -p 7 -e cat >/dev/null
