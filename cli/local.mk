@@ -34,4 +34,4 @@ vps_LDADD = $(vps_libs)
 pkglibexec_PROGRAMS += vps-image
 vps_image_SOURCES = $(cli_sources) cli/image.c
 # libcurl is loaded when it is needed: images/registry_http.c
-vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS)
+vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS) $(ZSTD_LIBS)

@@ -37,6 +37,11 @@ libruntime_a_SOURCES += \
 	runtime/tar_sync.c runtime/tar_unpack.c \
 	runtime/vps_exec.c
 
+# streams, snapshots, clones, backups
+libruntime_a_SOURCES += \
+	runtime/migrate/stream.c runtime/migrate/stream.h \
+	runtime/migrate/stream_file.c
+
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \
 	runtime/console.c \

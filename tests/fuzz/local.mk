@@ -39,3 +39,9 @@ tests_fuzz_agent_fuzz_SOURCES = tests/fuzz/agent_fuzz.c runtime/guest/client.c r
 	runtime/guestcfg.c runtime/guestconf.c runtime/guestconf_net.c netns/text.c $(libbase_a_SOURCES)
 tests_fuzz_agent_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_agent_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/stream_fuzz
+tests_fuzz_stream_fuzz_SOURCES = tests/fuzz/stream_fuzz.c runtime/migrate/stream.c \
+	runtime/migrate/stream_file.c $(libbase_a_SOURCES)
+tests_fuzz_stream_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_stream_fuzz_LDADD = $(ZSTD_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
