@@ -202,11 +202,27 @@ int img_disk_resize(int dir_fd, const struct img_disk_spec *was, const struct im
  * idmaps and attaches it. Again while attached: another mount of the same file system. I5 holds: only images that
  * no guest kernel could write are mounted; a disk marked `guest-written` is refused (-VPS_EUNSUPPORTED). */
 int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mount, struct vps_err *err);
+/* How a disk in use is kept still for the last part of a copy. freeze: nobody writes from here on, and what was written
+ * is in the files. thaw: after a successful freeze, always; its error says that the stillness did not last, so the copy
+ * is worthless. */
+struct img_still {
+	int (*freeze)(void *arg, struct vps_err *err);
+	int (*thaw)(void *arg, struct vps_err *err);
+	void *arg;
+};
+/* Make dir_fd/disk/ a copy of from_dir/disk/, a disk of was->backend: by reflinks, a btrfs snapshot, or sparsely
+ * byte by byte. d: its limits, of the same backend, whatever was->size is; NULL: the copy is only kept, unlimited and
+ * counted for nobody. still NULL: nobody writes; btrfs never needs it. All or nothing, as img_disk_create; synced. A guest's disk
+ * (I5) is copied by blocks and is a guest's again. progress: key 0. -VPS_ERESOURCE: d is too small for what is there. */
+int img_disk_copy(int from_dir, const struct img_disk_spec *was, int dir_fd, const struct img_disk_spec *d,
+		  const struct img_still *still, const struct progress *p, struct vps_err *err);
 /* The image file of a loop disk for a VMM: locked against every other user as long as the fd (or a copy of it)
  * is open, and unless read_only marked `guest-written` for good before it is handed out. -VPS_ELOCKED: in use. */
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err);
 /* Has a guest kernel had it (I5)? */
 bool img_disk_is_guests(int dir_fd);
+/* The project that a quota disk counts against; 0: none. */
+uint32_t img_disk_project(int dir_fd);
 struct img_disk_usage { uint64_t size, used, inodes, inodes_used; }; /* limits 0: none */
 /* As df inside tells it. mount_fd -1: when stopped, or not at hand (loop then looks for its device: slower).
  * -EOPNOTSUPP: nobody counts (dir; btrfs without quota). */
