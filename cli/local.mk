@@ -17,6 +17,7 @@ cli_sources = \
 	cli/progress.c \
 	cli/run.c \
 	cli/set.c \
+	cli/snapshot.c \
 	cli/start.c \
 	cli/stats.c \
 	cli/stop.c \

@@ -15,6 +15,7 @@
 #define LIFE	  "Life cycle"
 #define INSIDE	  "Inside"
 #define WATCH	  "Watch"
+#define COPIES	  "Copies"
 #define HOST	  "Host"
 
 static const struct cli_verb image_verbs[] = {
@@ -54,6 +55,24 @@ static const struct cli_verb host_verbs[] = {
 	 host_all_opts, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_host_start_all},
 	{"stop-all", NULL, HOST, "", "stop every running VPS, in reverse boot order", NULL,
 	 host_all_opts, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_host_stop_all},
+	{0},
+};
+
+static const struct cli_verb snapshot_verbs[] = {
+	{"create", "take", COPIES, "NAME [SNAPSHOT]", "keep the disk as it is now, of a running VPS too",
+	 "Of a running VPS the file system is frozen for an instant, so that the copy is consistent.",
+	 snapshot_create_opts, false, 0, 1, 2, COMPLETE_VPS, NULL, verb_snapshot_create},
+	{"list", "ls", COPIES, "NAME", "list its snapshots, oldest first", NULL, snapshot_list_opts, false, 0, 1, 1,
+	 COMPLETE_VPS, NULL, verb_snapshot_list},
+	{"show", "inspect info", COPIES, "NAME SNAPSHOT", "tell all about one", NULL, NULL, false, 0, 2, 2,
+	 COMPLETE_VPS, NULL, verb_snapshot_show},
+	{"restore", "rollback", COPIES, "NAME SNAPSHOT", "the disk as it was then; a running VPS is restarted",
+	 "What is on the disk now is lost. Limits, addresses and all other settings stay.", snapshot_restore_opts,
+	 false, 0, 2, 2, COMPLETE_VPS, NULL, verb_snapshot_restore},
+	{"delete", "rm remove", COPIES, "NAME SNAPSHOT...", "remove snapshots", NULL, NULL, false, 0, 2, -1,
+	 COMPLETE_VPS, NULL, verb_snapshot_delete},
+	{"run", NULL, COPIES, "", "make what is scheduled and due, remove what has expired; for a timer", NULL, NULL,
+	 false, 0, 0, 0, COMPLETE_NONE, NULL, verb_snapshot_run},
 	{0},
 };
 
@@ -122,6 +141,9 @@ const struct cli_verb cli_verbs[] = {
 	 COMPLETE_VPS, NULL, verb_logs},
 	{"events", NULL, WATCH, "[NAME...]", "what happened: start, exit, oom, …", NULL,
 	 events_opts, false, 0, 0, -1, COMPLETE_VPS, NULL, verb_events},
+
+	{"snapshot", "snapshots snap", COPIES, "ARG...", "snapshots: create, list, show, restore, delete", NULL, NULL,
+	 false, 0, 0, -1, COMPLETE_NONE, snapshot_verbs, NULL},
 
 	{"host", NULL, HOST, "ARG...", "the host: check, gc, start-all, stop-all", NULL, NULL,
 	 false, 0, 0, -1, COMPLETE_NONE, host_verbs, NULL},

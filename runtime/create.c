@@ -152,7 +152,7 @@ static int make_disk(struct vps_locked *l, struct vps_spec *s, struct vps_err *e
 	return r < 0 ? vps_err_sys(err, r, "disk") : 0;
 }
 
-static int pin(struct vps_host *h, unsigned id, const char *digest, struct vps_err *err)
+int store_pin(struct vps_host *h, unsigned id, const char *digest, struct vps_err *err)
 {
 	struct img_store *images;
 	char owner[ID_STR];
@@ -171,7 +171,7 @@ static int fill_claimed(struct vps_locked *l, struct vps_spec *s, struct vps_err
 	r = r ?: take_name(h, s, err);
 	r = r ?: lease_take(h, NULL, s, err);
 	r = r ?: check_leased(h, s, err);
-	r = r ?: pin(h, s->id, s->image_digest, err);
+	r = r ?: store_pin(h, s->id, s->image_digest, err);
 	r = r ?: store_seccomp(l->dir, s, err);
 	r = r ?: make_disk(l, s, err);
 	return r ?: store_write_spec(l->dir, s, err);
@@ -272,7 +272,7 @@ static int rebuild_apply(struct vps_locked *l, const char *image, const char *di
 	unlinkat(l->dir, "last-error", 0);
 	r = make_disk(l, &l->spec, err);
 	r = r ?: store_write_spec(l->dir, &l->spec, err);
-	r = r ?: pin(l->h, l->id, digest, err);
+	r = r ?: store_pin(l->h, l->id, digest, err);
 	if (r < 0)
 		return r;
 	if (unlinkat(l->dir, REBUILD_MARKER, 0) < 0)

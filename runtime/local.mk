@@ -39,6 +39,11 @@ libruntime_a_SOURCES += \
 
 # streams, snapshots, clones, backups
 libruntime_a_SOURCES += \
+	runtime/migrate/cron.c \
+	runtime/migrate/migrate.h \
+	runtime/migrate/snapshot.c \
+	runtime/migrate/snapstore.c \
+	runtime/migrate/still.c \
 	runtime/migrate/stream.c runtime/migrate/stream.h \
 	runtime/migrate/stream_file.c
 

@@ -221,6 +221,44 @@ int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct
 /* unpack: the number of entries that were left out. */
 int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);
 
+/* ---- snapshots, clones, backups --------------------------------------------- */
+
+/* The disk of a VPS as it was at one instant; of a running one consistent, by a pause of mostly milliseconds. */
+struct vps_snapshot {
+	char *name, *description; /* description may be NULL */
+	uint64_t created;	  /* seconds since 1970 */
+	uint64_t expires;	  /* 0: never */
+	bool scheduled;
+	char *how;		  /* "stopped", "frozen file system", … */
+	uint64_t still_us;	  /* for how long it was */
+	char *image, *image_digest, *disk_backend;
+	uint64_t disk;		  /* SPEC_UNSET: without limit */
+	uint64_t used;		  /* bytes in it; UINT64_MAX - 1: nobody counts */
+};
+struct vps_snapshot_opts {
+	const char *description;
+	uint64_t expiry_ms; /* 0: kept until it is deleted */
+	bool scheduled;
+};
+void vps_snapshot_done(struct vps_snapshot *s);
+/* name NULL: made of the definition's pattern, or "snap-<date>-<time>". -VPS_EEXISTS. ret may be NULL. */
+int vps_snapshot_create(struct vps_host *h, const char *who, const char *name, const struct vps_snapshot_opts *o,
+			const struct progress *p, struct vps_snapshot *ret, struct vps_err *err);
+/* Oldest first. No lock. */
+int vps_snapshot_list(struct vps_host *h, const char *who, struct vps_snapshot **ret, size_t *ret_n,
+		      struct vps_err *err);
+void vps_snapshot_list_free(struct vps_snapshot *s, size_t n);
+int vps_snapshot_delete(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
+/* The VPS gets the snapshot's disk (and its image, if that was another); limits, address and all else stay as they are.
+ * A running one is stopped for the exchange alone and started again; stop: how. */
+int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name, const struct vps_stop_opts *stop,
+			 const struct progress *p, struct vps_err *err);
+/* What is due now: scheduled snapshots, and the end of those that have expired. For a timer, each minute. tell: each
+ * thing done ("snapshot auto-1", "expired auto-0"), or not. */
+int vps_snapshot_run(struct vps_host *h,
+		     void (*tell)(void *arg, const char *vps, const char *what, int r, const struct vps_err *e),
+		     void *arg, struct vps_err *err);
+
 /* ---- host ----------------------------------------------------------------- */
 
 /* One line of the run tree's event log: {"time":…,"id":…,"name":…,"event":"start",…}. Path to
