@@ -53,3 +53,14 @@ const struct cli_opt image_list_opts[] = {
 	{"no-header", 'H', NULL, "no header line"},
 	{0},
 };
+
+const struct cli_opt image_publish_opts[] = {
+	{"snapshot", 's', "NAME", "of that snapshot; a running VPS has to have one for it"},
+	{0},
+};
+
+const struct cli_opt clone_opts[] = {
+	{"snapshot", 's', "NAME", "of that snapshot, not of the disk as it is now"},
+	{"linked", 'l', NULL, "share the disk so far as a layer, and begin with an empty one above"},
+	{0},
+};

@@ -43,6 +43,9 @@ static const struct cli_verb image_verbs[] = {
 	{"export", "save", PROVISION, "REF FILE|-",
 	 "write an image as an OCI layout tar or docker-archive", NULL, image_export_opts, false, 0,
 	 2, 2, COMPLETE_IMAGE, NULL, IMAGE_VERB(verb_image_export)},
+	{"publish", NULL, PROVISION, "NAME REF", "make an image of a stopped VPS, or of a snapshot",
+	 "Its image's layers and one more. Keys, ids and seeds that are the VPS's own are left out.", image_publish_opts,
+	 false, 0, 2, 2, COMPLETE_VPS, NULL, IMAGE_VERB(verb_image_publish)},
 	{0},
 };
 
@@ -142,6 +145,10 @@ const struct cli_verb cli_verbs[] = {
 	{"events", NULL, WATCH, "[NAME...]", "what happened: start, exit, oom, …", NULL,
 	 events_opts, false, 0, 0, -1, COMPLETE_VPS, NULL, verb_events},
 
+	{"clone", NULL, COPIES, "NAME NEW", "a new VPS with a copy of the disk, and an identity of its own",
+	 "NEW is stopped. Limits and settings are NAME's, but for those that are given; addresses, MAC, host name\n"
+	 "and published ports are its own.",
+	 clone_opts, true, 0, 2, 2, COMPLETE_VPS, NULL, IMAGE_VERB(verb_clone)},
 	{"snapshot", "snapshots snap", COPIES, "ARG...", "snapshots: create, list, show, restore, delete", NULL, NULL,
 	 false, 0, 0, -1, COMPLETE_NONE, snapshot_verbs, NULL},
 

@@ -158,6 +158,25 @@ int img_erofs_open(struct img_store *s, const struct img_info *image, uint32_t i
 /* Could it be made here? */
 int img_erofs_check(struct vps_err *err);
 
+/* ---- a disk's tree as a layer -------------------------------------------- */
+
+/* The upper/ of a disk (its fd, open for reading), which lies on the layers of image base, made an image: base's layers
+ * and one more. The config is base's. The tree must not change meanwhile. -VPS_EBADIMAGE: base has 127 layers. */
+struct img_publish {
+	const char *base; /* digest of its manifest */
+	const char *ref;  /* name; NULL: none */
+	const char *pin;  /* owner of a pin on it; NULL: none */
+	const char *comment; /* for its history */
+	bool (*leave_out)(const char *path); /* without '/' in front; NULL: nothing */
+};
+int img_publish(struct img_store *s, int upper, const struct img_publish *p, const struct img_opts *o,
+		struct img_info *ret, struct vps_err *err);
+/* The same tree as a tar of OCI's terms to fd; the same tree always gives the same bytes. */
+int img_upper_pack(int upper, int fd, const struct img_opts *o, struct vps_err *err);
+/* And back: a tar (hostile: it may come from a tenant) from fd into upper, which is empty. layers: of the image below,
+ * lowest first, O_PATH or better. What cannot be made is left out, as of an image. Forks. */
+int img_upper_unpack(int upper, int fd, const int *layers, size_t n, const struct img_opts *o, struct vps_err *err);
+
 /* What a file of the host's own holds (a kernel module), unpacked when it is gzip, xz or zstd; at most max bytes. */
 int img_read_packed(int fd, size_t max, char **ret, size_t *ret_len, struct vps_err *err);
 

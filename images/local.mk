@@ -36,7 +36,8 @@ libimages_a_SOURCES += \
 libimages_a_SOURCES += \
 	images/export.c images/export.h \
 	images/export_layer.c \
-	images/gc.c
+	images/gc.c \
+	images/publish.c
 libimages_a_SOURCES += \
 	images/pull.c \
 	images/registry.c images/registry.h \

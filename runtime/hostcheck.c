@@ -311,6 +311,14 @@ static void check_names(struct check *c)
 	}
 }
 
+/* "<id>-link-<pid>": while a linked clone of id is made, under its lock. */
+static bool is_clone_pin(const char *owner, unsigned *ret_id)
+{
+	autofree char *id = strndup(owner, strcspn(owner, "-"));
+
+	return id && str_starts(owner + strlen(id), "-link-") && parse_vps_id(id, ret_id);
+}
+
 static void check_pins(struct check *c)
 {
 	auto_strv owners = NULL;
@@ -323,6 +331,12 @@ static void check_pins(struct check *c)
 		unsigned id;
 		autoclose int dir = -1;
 
+		if (is_clone_pin(*p, &id)) {
+			if (!is_busy(c->h, id))
+				leftover(c, id, c->fix ? img_unpin(images, *p) : 0, &err,
+					 "an image is pinned for an interrupted clone");
+			continue;
+		}
 		if (!parse_vps_id(*p, &id) || is_in(c->defined, c->n_defined, id))
 			continue;
 		dir = store_dir(c->h, id);

@@ -204,6 +204,19 @@ int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *
 	       struct vps_err *err);
 /* Whatever have holds and keep (may be NULL) does not. */
 void lease_give_back(struct vps_host *h, const struct vps_spec *have, const struct vps_spec *keep);
+/* Its disk began as a copy of another VPS's. */
+#define COPIED_FILE "copied"
+/* Of a create that is a clone or a restore; all may be 0. */
+struct create_more {
+	/* Instead of a fresh disk: l->dir/disk, of s's limits and kind. s->disk_backend is set when it returns. */
+	int (*make_disk)(void *arg, struct vps_locked *l, struct vps_spec *s, struct vps_err *err);
+	void *arg;
+	bool booted, copied;
+	const char *uuid; /* its own from before, if nobody has it */
+};
+/* As vps_create, but for these; the image is the one of spec->image_digest. */
+int create_with(struct vps_host *h, const struct vps_spec *spec, const struct create_more *more, struct vps_info *ret,
+		struct vps_err *err);
 /* Start and stop of a locked VPS. */
 struct start_more { unsigned restarts, failures; }; /* of a restart by the monitor */
 int start_locked(struct vps_locked *l, const struct vps_start_opts *o,

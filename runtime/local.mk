@@ -39,6 +39,7 @@ libruntime_a_SOURCES += \
 
 # streams, snapshots, clones, backups
 libruntime_a_SOURCES += \
+	runtime/migrate/clone.c \
 	runtime/migrate/cron.c \
 	runtime/migrate/migrate.h \
 	runtime/migrate/snapshot.c \

@@ -253,6 +253,22 @@ int vps_snapshot_delete(struct vps_host *h, const char *who, const char *name, s
  * A running one is stopped for the exchange alone and started again; stop: how. */
 int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name, const struct vps_stop_opts *stop,
 			 const struct progress *p, struct vps_err *err);
+struct vps_clone_opts {
+	const char *snapshot; /* of that one; NULL: the disk as it is now, of a running VPS as of a snapshot */
+	/* The disk so far becomes a layer below a fresh one, shared by all linked clones of a snapshot; the
+	 * original can be deleted. */
+	bool linked;
+	char *const *settings; /* strv "option=value" over the original's */
+};
+/* A new VPS named name, stopped: definition and disk of another, an identity of its own (uuid, machine-id, ssh host
+ * keys, random seeds, addresses, MAC, host name); published ports are not taken along. */
+int vps_clone(struct vps_host *h, const char *who, const char *name, const struct vps_clone_opts *o,
+	      const struct progress *p, struct vps_info *ret, struct vps_err *err);
+struct img_info;
+/* A golden image named ref: the VPS's image and one more layer, its disk. Of a stopped VPS, or a snapshot (not NULL). What
+ * is one server's own (keys, ids, seeds, cloud-init's instance) is left out. ret may be NULL. */
+int vps_publish(struct vps_host *h, const char *who, const char *snapshot, const char *ref, const struct progress *p,
+		struct img_info *ret, struct vps_err *err);
 /* What is due now: scheduled snapshots, and the end of those that have expired. For a timer, each minute. tell: each
  * thing done ("snapshot auto-1", "expired auto-0"), or not. */
 int vps_snapshot_run(struct vps_host *h,
