@@ -149,6 +149,11 @@ const struct cli_verb cli_verbs[] = {
 	 "NEW is stopped. Limits and settings are NAME's, but for those that are given; addresses, MAC, host name\n"
 	 "and published ports are its own.",
 	 clone_opts, true, 0, 2, 2, COMPLETE_VPS, NULL, IMAGE_VERB(verb_clone)},
+	{"backup", NULL, COPIES, "NAME -o FILE|-", "write definition, image and disk as one stream, while it runs",
+	 NULL, backup_opts, false, 0, 1, 1, COMPLETE_VPS, NULL, IMAGE_VERB(verb_backup)},
+	{"restore", NULL, COPIES, "FILE|-", "make a VPS out of a backup, on any host",
+	 "The VPS is stopped. Settings that are given replace the backup's.", restore_opts, true, 0, 1, 1,
+	 COMPLETE_FILE, NULL, IMAGE_VERB(verb_restore)},
 	{"snapshot", "snapshots snap", COPIES, "ARG...", "snapshots: create, list, show, restore, delete", NULL, NULL,
 	 false, 0, 0, -1, COMPLETE_NONE, snapshot_verbs, NULL},
 

@@ -52,6 +52,8 @@ int verb_image_gc(struct cli *c);
 int verb_image_export(struct cli *c);
 int verb_image_publish(struct cli *c);
 int verb_clone(struct cli *c);
+int verb_backup(struct cli *c);
+int verb_restore(struct cli *c);
 
 int verb_snapshot_create(struct cli *c);
 int verb_snapshot_list(struct cli *c);
@@ -71,6 +73,6 @@ extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[
 	console_opts[], set_opts[], status_opts[], image_import_opts[], image_pull_opts[],
 	image_bootstrap_opts[], image_export_opts[], image_remove_opts[], image_gc_opts[],
 	image_list_opts[], host_gc_opts[], host_all_opts[], snapshot_create_opts[], snapshot_list_opts[],
-	snapshot_restore_opts[], clone_opts[], image_publish_opts[];
+	snapshot_restore_opts[], clone_opts[], image_publish_opts[], backup_opts[], restore_opts[];
 
 #endif

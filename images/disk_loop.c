@@ -495,6 +495,40 @@ int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err 
 	return 0;
 }
 
+int img_disk_blocks_open(int dir_fd, int *ret_fd, struct vps_err *err)
+{
+	int fd = openat(dir_fd, "disk/" DISK_IMAGE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return vps_err_sys(err, -errno, "open " DISK_IMAGE);
+	*ret_fd = fd;
+	return 0;
+}
+
+int img_disk_blocks_create(int dir_fd, uint64_t size, int *ret_fd, struct vps_err *err)
+{
+	const struct img_disk_spec d = {.backend = DISK_LOOP, .size = size};
+	autoclose int disk = -1;
+	autoclose int img = -1;
+	int r = check_limits(&d, err);
+
+	if (r < 0)
+		return r;
+	if (mkdirat(dir_fd, "disk", 0700) < 0)
+		return vps_err_sys(err, errno == EEXIST ? -VPS_EEXISTS : -errno, "make the disk");
+	disk = fs_open_dir(dir_fd, "disk");
+	r = disk < 0 ? disk : mark_guest(disk);
+	if (r < 0)
+		return vps_err_sys(err, r, "make the disk");
+	img = new_image(disk, err);
+	if (img < 0)
+		return img;
+	if (ftruncate(img, (off_t)size) < 0)
+		return vps_err_sys(err, -errno, "size of " DISK_IMAGE);
+	*ret_fd = take_fd(img);
+	return 0;
+}
+
 int img_disk_audit(int dir_fd, bool fix, char ***ret_found, struct vps_err *err)
 {
 	char link[64], path[4096];

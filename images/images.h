@@ -238,6 +238,10 @@ int img_disk_copy(int from_dir, const struct img_disk_spec *was, int dir_fd, con
 /* The image file of a loop disk for a VMM: locked against every other user as long as the fd (or a copy of it)
  * is open, and unless read_only marked `guest-written` for good before it is handed out. -VPS_ELOCKED: in use. */
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err);
+/* A guest's disk by its blocks: the image file for reading, whoever has it; and a new disk, guest-written from its first
+ * byte, of size bytes that are all zero, for writing. The caller makes sure that it is filled before anybody has it. */
+int img_disk_blocks_open(int dir_fd, int *ret_fd, struct vps_err *err);
+int img_disk_blocks_create(int dir_fd, uint64_t size, int *ret_fd, struct vps_err *err);
 /* Has a guest kernel had it (I5)? */
 bool img_disk_is_guests(int dir_fd);
 /* The project that a quota disk counts against; 0: none. */

@@ -324,6 +324,8 @@ static void check_pins(struct check *c)
 	auto_strv owners = NULL;
 	struct img_store *images;
 
+	if (c->fix)
+		restore_clean(c->h);
 	if (vps_host_images(c->h, &images, NULL) < 0 || img_pins(images, &owners) < 0)
 		return;
 	for (char **p = owners; p && *p; p++) {

@@ -39,9 +39,14 @@ libruntime_a_SOURCES += \
 
 # streams, snapshots, clones, backups
 libruntime_a_SOURCES += \
+	runtime/migrate/backup.c runtime/migrate/backup.h \
+	runtime/migrate/backup_read.c \
 	runtime/migrate/clone.c \
 	runtime/migrate/cron.c \
+	runtime/migrate/feeder.c \
 	runtime/migrate/migrate.h \
+	runtime/migrate/restore.c \
+	runtime/migrate/restore_refs.c \
 	runtime/migrate/snapshot.c \
 	runtime/migrate/snapstore.c \
 	runtime/migrate/still.c \

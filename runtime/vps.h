@@ -269,6 +269,39 @@ struct img_info;
  * is one server's own (keys, ids, seeds, cloud-init's instance) is left out. ret may be NULL. */
 int vps_publish(struct vps_host *h, const char *who, const char *snapshot, const char *ref, const struct progress *p,
 		struct img_info *ret, struct vps_err *err);
+/*
+ * Backups: one stream (runtime/migrate/backup.h) with definition, image and disk, of a running VPS consistent as a snapshot's
+ * disk is. Streams are verified as they are read; they are not secret and not signed: keep them as what they
+ * hold.
+ */
+struct vps_backup_opts {
+	int fd;		      /* to write to; a pipe will do */
+	int base_fd;	      /* incremental to this backup (read first); -1: whole */
+	const char *snapshot; /* of that one; NULL: the disk as it is now */
+	bool no_image;	      /* only the digest of its image: whoever restores has to have it */
+	int level;	      /* of zstd; 0: 3, negative: none */
+};
+struct vps_backup_result {
+	char digest[72]; /* of the stream */
+	uint64_t bytes;	 /* written */
+	uint64_t data;	 /* what they stand for */
+};
+int vps_backup(struct vps_host *h, const char *who, const struct vps_backup_opts *o, const struct progress *p,
+	       struct vps_backup_result *ret, struct vps_err *err);
+struct vps_restore_opts {
+	int fd;
+	const int *base_fds; /* plain files: what the backup is incremental to, and what that is, in any order */
+	size_t n_bases;
+	const char *name;    /* NULL: as it was called */
+	bool trust;	     /* its definition may reach for directories, devices, rights of this host */
+	bool new_identity;   /* as a clone has it: beside the original, not instead of it */
+	char *const *settings; /* strv "option=value" over the backup's */
+};
+/* A stopped VPS out of a backup, with its uuid (unless somebody has it) and addresses. All or nothing: it is there when the
+ * last byte was right. -VPS_EDIGEST, -VPS_EBADIMAGE, -ENODATA: damaged, hostile, cut off; -VPS_EEXISTS: name or
+ * address are taken; -VPS_EUSAGE: it wants trust, or the backup that it is incremental to. */
+int vps_restore(struct vps_host *h, const struct vps_restore_opts *o, const struct progress *p, struct vps_info *ret,
+		struct vps_err *err);
 /* What is due now: scheduled snapshots, and the end of those that have expired. For a timer, each minute. tell: each
  * thing done ("snapshot auto-1", "expired auto-0"), or not. */
 int vps_snapshot_run(struct vps_host *h,

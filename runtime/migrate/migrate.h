@@ -64,6 +64,8 @@ int snap_make(struct vps_locked *l, const char *name, const struct vps_snapshot_
 	      struct snap *ret, struct vps_err *err);
 /* Names, sorted by time of creation. */
 int snap_names(int instance_dir, char ***ret);
+/* Nobody removes it as long as s->dir is open. */
+int snap_hold(struct snap *s, struct vps_err *err);
 int snap_remove(struct vps_locked *l, const char *name, struct vps_err *err);
 /* Remove instances/<id>/snapshots/entry, half-made or whole. */
 int snap_scrap(struct vps_locked *l, const char *entry, struct vps_err *err);
@@ -72,6 +74,9 @@ int snap_clean(struct vps_locked *l, bool all, struct vps_err *err);
 bool snap_is_left(int instance_dir);
 /* What a copy of its disk gets as limits, and is of. */
 void snap_disk(const struct vps_spec *s, struct img_disk_spec *ret);
+
+/* restore_refs.c: names of images that a killed restore left. */
+void restore_clean(struct vps_host *h);
 
 /* ---- cron.c ---------------------------------------------------------------------------------- */
 

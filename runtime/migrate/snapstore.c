@@ -307,12 +307,21 @@ int snap_clean(struct vps_locked *l, bool all, struct vps_err *err)
 	return r;
 }
 
+int snap_hold(struct snap *s, struct vps_err *err)
+{
+	if (flock(s->dir, LOCK_SH | LOCK_NB) < 0)
+		return vps_err_set(err, VPS_ELOCKED, "the snapshot is being removed");
+	return 0;
+}
+
 int snap_remove(struct vps_locked *l, const char *name, struct vps_err *err)
 {
 	autofree char *from = str_fmt(SNAPSHOTS "/%s", name), *old = str_fmt(OLD "%s", name);
 	autofree char *to = str_fmt(SNAPSHOTS "/" OLD "%s", name);
 	int r = from && to && old ? 0 : -ENOMEM;
 
+	if (r == 0 && is_used(l->dir, name))
+		return vps_err_set(err, VPS_ELOCKED, "snapshot '%s' is in use by a backup", name);
 	if (r == 0 && renameat(l->dir, from, l->dir, to) < 0)
 		r = -errno;
 	r = r ?: fs_sync_dir(l->dir, SNAPSHOTS);

@@ -458,6 +458,16 @@ static int check_end(struct stream_in *s, struct vps_err *err)
 	return 0;
 }
 
+/* One byte more than nothing, so that there is always an address. */
+static int make_room(struct stream_in *s, const struct head *h, struct vps_err *err)
+{
+	int r = room(&s->plain, &s->plain_cap, h->plain + 1u);
+
+	if (r == 0 && h->packed)
+		r = room(&s->s.buf, &s->s.buf_cap, h->len + 1u);
+	return r < 0 ? vps_err_sys(err, r, "read the stream") : 0;
+}
+
 static int next(struct stream_in *s, struct stream_rec *ret, struct vps_err *err)
 {
 	uint8_t rec[REC_LEN];
@@ -465,14 +475,9 @@ static int next(struct stream_in *s, struct stream_rec *ret, struct vps_err *err
 	int r = get_exactly(s, rec, REC_LEN, err);
 
 	r = r ?: check_head(s, rec, &h, err);
+	r = r ?: make_room(s, &h, err);
 	if (r < 0)
 		return r;
-	/* One byte more than nothing, so that there is always an address. */
-	r = room(&s->plain, &s->plain_cap, h.plain + 1u);
-	if (r == 0 && h.packed)
-		r = room(&s->s.buf, &s->s.buf_cap, h.len + 1u);
-	if (r < 0)
-		return vps_err_sys(err, r, "read the stream");
 	r = get_bytes(s, rec, &h, h.packed ? s->s.buf : s->plain, err);
 	if (r == 0 && h.packed)
 		r = unpack(s, &h, err);
@@ -499,6 +504,37 @@ int stream_next(struct stream_in *s, struct stream_rec *ret, struct vps_err *err
 	if (r < 0)
 		s->failed = r;
 	return r;
+}
+
+static int pread_exactly(struct stream_in *s, void *buf, size_t len, uint64_t at, struct vps_err *err)
+{
+	for (size_t have = 0; have < len;) {
+		ssize_t n = pread(s->s.fd, (uint8_t *)buf + have, len - have, (off_t)(at + have));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return vps_err_sys(err, n < 0 ? -errno : -ENODATA, "read the stream");
+		have += (size_t)n;
+	}
+	return 0;
+}
+
+int stream_read_at(struct stream_in *s, uint64_t at, struct stream_rec *ret, struct vps_err *err)
+{
+	uint8_t rec[REC_LEN];
+	struct head h = {0};
+	int r = pread_exactly(s, rec, REC_LEN, at, err);
+
+	r = r ?: check_head(s, rec, &h, err);
+	r = r ?: make_room(s, &h, err);
+	r = r ?: pread_exactly(s, h.packed ? s->s.buf : s->plain, h.len, at + REC_LEN, err);
+	if (r == 0 && h.packed)
+		r = unpack(s, &h, err);
+	if (r < 0)
+		return r;
+	*ret = (struct stream_rec){.type = h.t->type, .data = s->plain, .len = h.plain};
+	return 0;
 }
 
 void stream_in_digest(const struct stream_in *s, char digest[DIGEST_LEN])

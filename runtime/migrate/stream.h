@@ -83,6 +83,9 @@ int stream_in_begin(int fd, const char kind[4], const struct stream_type *types,
 /* The next record, verified: 1. The end, verified: 0 (and from then on). -VPS_EDIGEST: changed on its way;
  * -VPS_EBADIMAGE: against the rules; -ENODATA: the stream ends without an end; -VPS_ETIMEDOUT. After a failure it fails for good. */
 int stream_next(struct stream_in *s, struct stream_rec *ret, struct vps_err *err);
+/* A record of a plain file again, by where it began (stream_in_bytes before it was read). Its sum is not looked at, which
+ * would take all before it: whoever asks knows by other means what the bytes have to be. Good until the next call. */
+int stream_read_at(struct stream_in *s, uint64_t at, struct stream_rec *ret, struct vps_err *err);
 /* After the end: the digest of the whole stream. */
 void stream_in_digest(const struct stream_in *s, char digest[DIGEST_LEN]);
 uint64_t stream_in_bytes(const struct stream_in *s);
