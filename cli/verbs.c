@@ -170,6 +170,8 @@ const struct cli_verb cli_verbs[] = {
 	 COMPLETE_NONE, NULL, verb_teardown_by_monitor},
 	{"_restart", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE,
 	 NULL, verb_restart_by_monitor},
+	{"_thaw", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE, NULL,
+	 verb_thaw_by_monitor},
 	{"_lxcfs-heal", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1,
 	 COMPLETE_NONE, NULL, verb_lxcfs_heal},
 	{"_complete", NULL, NULL, "WORD...", "for the completion", NULL, NULL, false, 1, 0, -1,

@@ -65,6 +65,7 @@ int verb_snapshot_run(struct cli *c);
 /* Hidden: what the monitor asks for. */
 int verb_restart_by_monitor(struct cli *c);
 int verb_teardown_by_monitor(struct cli *c);
+int verb_thaw_by_monitor(struct cli *c);
 int verb_lxcfs_heal(struct cli *c);
 
 extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[],

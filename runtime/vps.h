@@ -337,6 +337,8 @@ int vps_host_stop_all(struct vps_host *h, unsigned parallel,
 int vps_teardown_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _restart ID): start again if the definition and state still say so. */
 int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
+/* For the monitor (vps _thaw ID): who kept the VPS still for a copy was killed. */
+int vps_thaw_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _lxcfs-heal ID): the host's lxcfs died; put living views into the VPS. */
 int vps_lxcfs_heal_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 

@@ -111,7 +111,7 @@ static const struct vps_spec *spec_of(const struct source *src)
 }
 
 /* An address that somebody has is not for two: the clone asks the pools as its original would have. */
-static int own_addresses(struct vps_spec *s)
+int clone_own(struct vps_spec *s)
 {
 	auto_strv ips = NULL;
 
@@ -122,7 +122,7 @@ static int own_addresses(struct vps_spec *s)
 	s->ips = take_ptr(ips);
 	s->addrs = strv_free(s->addrs);
 	s->publish = strv_free(s->publish);
-	return str_set(&s->mac, NULL);
+	return str_set(&s->mac, NULL) ?: str_set(&s->hostname, NULL);
 }
 
 /* The operator's profile is copied as it was given. */
@@ -148,11 +148,10 @@ static int clone_spec(const struct source *src, const char *name, char *const *s
 	s->disk = disk->disk;
 	s->inodes = disk->inodes;
 	r = r ?: str_set(&s->name, name);
-	r = r ?: str_set(&s->hostname, NULL);
 	r = r ?: str_set(&s->image, disk->image);
 	r = r ?: str_set(&s->image_digest, disk->image_digest);
 	r = r ?: str_set(&s->disk_backend, disk->disk_backend);
-	r = r ?: own_addresses(s);
+	r = r ?: clone_own(s);
 	r = r ?: own_seccomp(src->l, s);
 	if (r < 0)
 		return vps_err_sys(err, r, "clone");

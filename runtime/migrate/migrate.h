@@ -24,12 +24,13 @@ struct still {
 	int root; /* STILL_FS: of the disk's file system */
 	struct cg *cg;
 	int run_dir, agent;
+	int ctl; /* to the monitor */
 	pid_t guard;
 	int line; /* to the guard */
 	uint64_t since, frozen_us;
 	struct img_still cb;
 };
-#define STILL_INIT { .root = -1, .run_dir = -1, .agent = -1, .guard = -1, .line = -1 }
+#define STILL_INIT { .root = -1, .run_dir = -1, .agent = -1, .ctl = -1, .guard = -1, .line = -1 }
 /* How it can be done for what the VPS is at this moment. s->cb is for img_disk_copy then, or NULL functions where
  * nothing has to be kept still: use still_of. */
 int still_open(struct vps_locked *l, struct still *ret, struct vps_err *err);
@@ -77,6 +78,9 @@ void snap_disk(const struct vps_spec *s, struct img_disk_spec *ret);
 
 /* restore_refs.c: names of images that a killed restore left. */
 void restore_clean(struct vps_host *h);
+
+/* clone.c: take from a definition what two VPSes cannot both have: addresses, ports, MAC, host name. 0 or -ENOMEM. */
+int clone_own(struct vps_spec *s);
 
 /* ---- cron.c ---------------------------------------------------------------------------------- */
 

@@ -128,12 +128,11 @@ static int restored_spec(struct restoring *x, struct vps_spec *s, struct vps_err
 	if (r < 0)
 		spec_init(s);
 	r = r ?: x->o->name ? str_set(&s->name, x->o->name) : 0;
+	r = r ?: x->o->new_identity ? clone_own(s) : 0;
 	if (r < 0)
 		return vps_err_sys(err, r, "restore");
 	s->id = 0;
 	s->remove_on_exit = false;
-	if (x->o->new_identity && (r = str_set(&s->mac, NULL)) < 0)
-		return vps_err_sys(err, r, "restore");
 	r = apply_settings(x, s, err);
 	if (r == 0 && s->isolation != x->in.spec.isolation)
 		return vps_err_set(err, VPS_EUSAGE, "a restored VPS has the wall it had; change it afterwards");
@@ -184,12 +183,9 @@ static int feed_part(struct restoring *x, int (*fn)(void *arg, int fd, struct fe
 	while ((r = next_piece(x, &p, &why)) > 0 && (w = feeder_write(&f, p.data, p.len)) == 0)
 		;
 	if (r < 0) {
-		feeder_kill(&f);
+		/* It finds its input cut off, and clears up after itself. */
+		(void)feeder_end(&f, NULL, NULL);
 		return vps_err_set(err, why.code, "%s", why.msg);
-	}
-	if (w < 0 && w != -EPIPE) {
-		feeder_kill(&f);
-		return vps_err_sys(err, w, "restore");
 	}
 	r = feeder_end(&f, ret, err);
 	/* It had enough, though there was more. */

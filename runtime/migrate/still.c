@@ -10,8 +10,9 @@
  *
  * Who lets it go on, whatever happens: freezing and thawing are done by a guard, a child in a session of its own. It thaws at our
  * word, at our death (its line breaks), and after GUARD_MS, which makes the copy fail. If both are killed, the note
- * <run>/<id>/frozen is there still and the VPS's lock is free: whoever takes that next thaws (still_finish), at the
- * latest the hourly `host gc`. A guest's agent thaws when the connection ends.
+ * <run>/<id>/frozen is there still and the VPS's lock is free: its monitor sees the connection end that both had, and has
+ * the lock taken (`vps _thaw`); whoever takes it thaws (still_finish), without a monitor at the latest the
+ * hourly `host gc`. A guest's agent thaws when the connection ends.
  */
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -24,6 +25,7 @@
 
 #include "base/fs.h"
 #include "base/sys.h"
+#include "runtime/ctl.h"
 #include "runtime/guest/agent.h"
 #include "runtime/microvm/microvm.h"
 #include "runtime/migrate/migrate.h"
@@ -32,6 +34,7 @@
 #define GUARD_MS  60000
 #define FREEZE_MS 10000
 #define AGENT_MS  5000
+#define CTL_MS	  2000
 
 /* ---- the two ways of the host ------------------------------------------------------------ */
 
@@ -157,6 +160,10 @@ static int begin(void *arg, struct vps_err *err)
 	r = fs_write_rename(s->run_dir, NOTE, "", 0, 0600);
 	if (r < 0)
 		return vps_err_sys(err, r, "note that it is frozen");
+	/* One that is older than this, or none: it goes without. */
+	s->ctl = ctl_connect(s->run_dir);
+	if (s->ctl >= 0)
+		(void)ctl_ask(s->ctl, CTL_STILL, NULL, 0, CTL_MS, NULL);
 	s->since = sys_now_mono();
 	r = start_guard(s, err);
 	r = r ?: hear(s, err);
@@ -166,6 +173,7 @@ static int begin(void *arg, struct vps_err *err)
 	if (r == -ECHILD)
 		(void)thaw(s, NULL);
 	unlinkat(s->run_dir, NOTE, 0);
+	close_fd(&s->ctl);
 	return vps_err_sys(err, r, "freeze");
 }
 
@@ -183,6 +191,7 @@ static int end(void *arg, struct vps_err *err)
 	}
 	s->frozen_us = (sys_now_mono() - s->since) / 1000;
 	unlinkat(s->run_dir, NOTE, 0);
+	close_fd(&s->ctl);
 	return r;
 }
 
@@ -261,6 +270,7 @@ void still_done(struct still *s)
 	close_fd(&s->root);
 	close_fd(&s->run_dir);
 	close_fd(&s->agent);
+	close_fd(&s->ctl);
 	cg_close(s->cg);
 	s->cg = NULL;
 }
@@ -310,4 +320,15 @@ int still_finish(struct vps_locked *l, struct vps_err *err)
 	if (r == 0)
 		unlinkat(run_dir, NOTE, 0);
 	return r;
+}
+
+int vps_thaw_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	char who[ID_STR];
+	int r;
+
+	h->lock_timeout_ms = 120000;
+	r = vps_lock(h, id_str(id, who), "_thaw", &l, err); /* that is all */
+	return r == -VPS_ENOVPS ? 0 : r;
 }

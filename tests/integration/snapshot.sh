@@ -123,8 +123,7 @@ test_consistent_under_load() {
 
 test_dir_backend_is_frozen_by_its_group() {
 	vps delete -f -q b || true
-	vps launch -q b --image tiny --disk max --disk-backend dir --net none -- sleep 100000 >/dev/null 2>&1 ||
-		vps launch -q b --image tiny --disk '' --disk-backend dir --net none -- sleep 100000 >/dev/null
+	vps launch -q b --image tiny --disk max --disk-backend dir --net none -- sleep 100000 >/dev/null
 	vps exec b sh -c 'mkdir -p /d/e; echo 1 >/d/e/f; ln /d/e/f /d/g; ln -s x /d/l; rm /etc/passwd; rm -r /tmp; mkdir /tmp; echo t >/tmp/t'
 	vps snapshot create -q b s
 	expect "$(vps snapshot show b s)" '*frozen processes*'
@@ -142,8 +141,8 @@ test_dir_backend_is_frozen_by_its_group() {
 
 # state - what there is of VPS v: its state, the snapshots, the file
 state() {
-	vps start -q v 2>/dev/null || true
-	vps exec v sh -c 'echo x >/g && sync' # not frozen
+	[[ $(vps status v) == *running* ]] || vps start -q v
+	timeout 20 vps exec v sh -c 'echo x >/g && sync' # not frozen
 	echo "$(vps exec v cat /f) $(vps snapshot list -q v | paste -sd,)"
 }
 
