@@ -257,7 +257,7 @@ test_forged() {
 	refused 'another length' '[r for r in recs if r[0] == PARTEND][-1][1] = struct.pack("<Q", 5)'
 	refused 'order' 'recs.insert(-1, [REF, struct.pack("<QI", 0, 4096) + b"x" * 32])'
 	refused 'incremental' 'meta(base="sha256:" + "0" * 64); recs.insert(-1, [REF, struct.pack("<QI", 0, 4096) + b"x" * 32])'
-	refused 'small' 'i = [k for k, r in enumerate(recs) if r[0] == CHUNK][-1]; o = struct.unpack("<Q", recs[i][1][:8])[0]; b = recs[i][1][8:]; recs[i:i+1] = [[CHUNK, struct.pack("<Q", o + k) + b[k:k+1]] for k in range(len(b))]'
+	refused 'small' 'i = [k for k, r in enumerate(recs) if r[0] == CHUNK][-1]; o = struct.unpack("<Q", recs[i][1][:8])[0]; b = recs[i][1][8:]; recs[i:i+1] = [[CHUNK, struct.pack("<Q", o + k) + b[k:k+1]] for k in range(50)]'
 	# a guest's disk for a container, which would be mounted here
 	refused 'no machine' 'i = [k for k, r in enumerate(recs) if r[0] == PART][1]; recs[i][1] = b"{\"part\": \"disk\", \"as\": \"blocks\", \"size\": 33554432}"'
 	# no tar, or one that leads outside

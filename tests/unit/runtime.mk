@@ -44,6 +44,12 @@ tests_unit_runtime_stream_test_SOURCES = tests/unit/runtime_stream.c tests/unit/
 tests_unit_runtime_stream_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_stream_test_LDADD = $(runtime_libs)
 
+# snapshots and backups
+unit_programs += tests/unit/runtime_backup_test
+tests_unit_runtime_backup_test_SOURCES = tests/unit/runtime_backup.c tests/unit/base_util.h
+tests_unit_runtime_backup_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_backup_test_LDADD = $(runtime_libs)
+
 # guest files
 unit_programs += tests/unit/runtime_guestconf_test
 tests_unit_runtime_guestconf_test_SOURCES = tests/unit/runtime_guestconf.c tests/unit/base_util.h
