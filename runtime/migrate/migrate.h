@@ -22,7 +22,6 @@ struct still {
 	struct run_state state;
 	enum { STILL_NONE, STILL_FS, STILL_GROUP, STILL_GUEST } how;
 	int root; /* STILL_FS: of the disk's file system */
-	struct cg *cg;
 	int run_dir, agent;
 	int ctl; /* to the monitor */
 	pid_t guard;

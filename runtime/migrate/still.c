@@ -6,7 +6,7 @@
  *   dir, quota           its processes are (cgroup.freeze): the file system is the host's
  *   btrfs                nothing: a snapshot of a subvolume is of one instant
  *   machine              the guest's agent freezes its own file system; a guest without an answering agent has its CPUs
- *                        stopped: a copy as after a power cut, which its journal is for
+ *                        stopped (vmm/api.h, pause): a copy as after a power cut, which its journal is for
  *
  * Who lets it go on, whatever happens: freezing and thawing are done by a guard, a child in a session of its own. It thaws at our
  * word, at our death (its line breaks), and after GUARD_MS, which makes the copy fail. If both are killed, the note
@@ -52,19 +52,10 @@ static int open_fs(struct vps_locked *l, int *ret, struct vps_err *err)
 	return *ret < 0 ? vps_err_sys(err, -errno, "open the disk") : 0;
 }
 
-static int open_group(struct vps_locked *l, struct cg **ret, struct vps_err *err)
-{
-	struct cg_host *ch;
-	char name[ID_STR];
-	int r = host_cgroups(l->h, &ch, err);
-
-	return r ?: cg_open(ch, id_str(l->id, name), ret, err);
-}
-
 static int freeze(struct still *s, struct vps_err *err)
 {
 	if (s->how == STILL_GROUP)
-		return cg_freeze(s->cg, true, FREEZE_MS, err);
+		return vps_freeze(s->l, &s->state, true, FREEZE_MS, err);
 	if (ioctl(s->root, FIFREEZE, 0) == 0)
 		return 0;
 	return errno == EBUSY ? vps_err_set(err, VPS_ESTATE, "its file system is frozen already, by somebody else")
@@ -74,7 +65,7 @@ static int freeze(struct still *s, struct vps_err *err)
 static int thaw(struct still *s, struct vps_err *err)
 {
 	if (s->how == STILL_GROUP)
-		return cg_freeze(s->cg, false, FREEZE_MS, err);
+		return vps_freeze(s->l, &s->state, false, FREEZE_MS, err);
 	return ioctl(s->root, FITHAW, 0) < 0 ? vps_err_sys(err, -errno, "thaw the file system") : 0;
 }
 
@@ -219,7 +210,7 @@ static bool open_agent(struct still *s)
 {
 	struct vps_locked *l = s->l;
 	const struct vps_live live = {.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir,
-				      .run_dir = s->run_dir, .cg = s->cg, .init = &s->state.init};
+				      .run_dir = s->run_dir, .init = &s->state.init};
 
 	s->agent = vm_agent(&live, AGENT_MS, NULL);
 	return s->agent >= 0;
@@ -255,8 +246,7 @@ int still_open(struct vps_locked *l, struct still *ret, struct vps_err *err)
 	if (need_running(l, &s->state, NULL) < 0)
 		return 0;
 	s->run_dir = store_run_dir(l->h, l->id);
-	r = s->run_dir < 0 ? vps_err_sys(err, s->run_dir, "run directory") : open_group(l, &s->cg, err);
-	r = r ?: choose(s, err);
+	r = s->run_dir < 0 ? vps_err_sys(err, s->run_dir, "run directory") : choose(s, err);
 	if (r < 0)
 		return r;
 	s->how = (unsigned)r;
@@ -271,8 +261,6 @@ void still_done(struct still *s)
 	close_fd(&s->run_dir);
 	close_fd(&s->agent);
 	close_fd(&s->ctl);
-	cg_close(s->cg);
-	s->cg = NULL;
 }
 
 const char *still_name(const struct still *s)
@@ -313,9 +301,14 @@ int still_finish(struct vps_locked *l, struct vps_err *err)
 		r = open_fs(l, &s.root, err);
 		if (r == 0 && ioctl(s.root, FITHAW, 0) < 0 && errno != EINVAL)
 			r = vps_err_sys(err, -errno, "thaw the file system of '%s'", l->spec.name);
-	} else if (open_group(l, &s.cg, NULL) == 0 &&
-		   (run_state_read(run_dir, &state) < 0 || state.phase != RUN_PAUSED)) {
-		r = cg_freeze(s.cg, false, FREEZE_MS, err);
+	} else if (need_running(l, &state, NULL) == 0 && state.phase != RUN_PAUSED) {
+		struct vps_err why = {0};
+
+		r = vps_freeze(l, &state, false, FREEZE_MS, &why);
+		if (r == -VPS_ESTATE) /* a machine that goes on already */
+			r = 0;
+		if (r < 0)
+			vps_err_set(err, why.code, "%s", why.msg);
 	}
 	if (r == 0)
 		unlinkat(run_dir, NOTE, 0);
