@@ -214,24 +214,27 @@ static int linked_image(struct vps_host *h, const struct source *src, const char
 	return 0;
 }
 
-static int clone_linked(struct source *src, struct vps_spec *s, struct vps_info *ret, struct vps_err *err)
+static int clone_linked(const struct source *from, struct vps_spec *s, struct vps_info *ret, struct vps_err *err)
 {
 	const struct create_more more = {.copied = true};
-	struct vps_host *h = src->l->h;
+	struct vps_host *h = from->l->h;
+	struct source src = *from;
 	char digest[DIGEST_LEN], pin[ID_STR + 24], use[24];
 	struct img_store *images;
 	auto_snap made;
-	bool temporary = !src->snap;
+	bool temporary = !src.snap;
 	int r = vps_host_images(h, &images, err);
 
+	if (r < 0)
+		return r;
 	snap_init(&made);
-	snprintf(pin, sizeof(pin), "%u-link-%d", src->l->id, (int)getpid());
+	snprintf(pin, sizeof(pin), "%u-link-%d", src.l->id, (int)getpid());
 	snprintf(use, sizeof(use), ".use.%d", (int)getpid());
-	if (r == 0 && temporary) {
-		r = snap_make(src->l, NULL, NULL, src->p, &made, err);
-		src->snap = &made;
+	if (temporary) {
+		r = snap_make(src.l, NULL, NULL, src.p, &made, err);
+		src.snap = &made;
 	}
-	r = r ?: linked_image(h, src, pin, digest, err);
+	r = r ?: linked_image(h, &src, pin, digest, err);
 	if (r == 0) {
 		r = str_set(&s->image_digest, digest);
 		r = r < 0 ? vps_err_sys(err, r, "clone") : create_with(h, s, &more, ret, err);
@@ -239,8 +242,7 @@ static int clone_linked(struct source *src, struct vps_spec *s, struct vps_info 
 	(void)img_unpin(images, pin);
 	if (temporary) {
 		close_fd(&made.dir);
-		(void)snap_scrap(src->l, use, NULL);
-		src->snap = NULL;
+		(void)snap_scrap(src.l, use, NULL);
 	}
 	return r;
 }
