@@ -12,7 +12,7 @@
 
 #define PREFIX	   "sha256:"
 #define PREFIX_LEN (sizeof(PREFIX) - 1)
-#define HASH_LEN   32
+#define HASH_LEN   DIGEST_RAW_LEN
 #define READ_SIZE  (128u << 10)
 
 struct digest_ctx {
@@ -52,15 +52,25 @@ static void print(const unsigned char hash[HASH_LEN], char out[DIGEST_LEN])
 	fmt_hex(hash, HASH_LEN, out + PREFIX_LEN);
 }
 
-void digest_end(struct digest_ctx *d, char out[DIGEST_LEN])
+int digest_end_raw(struct digest_ctx *d, uint8_t out[DIGEST_RAW_LEN])
 {
 	unsigned char hash[EVP_MAX_MD_SIZE];
+	int r = !d->failed && EVP_DigestFinal_ex(d->md, hash, NULL) ? 0 : -EIO;
 
-	if (!d->failed && EVP_DigestFinal_ex(d->md, hash, NULL))
+	if (r == 0)
+		memcpy(out, hash, DIGEST_RAW_LEN);
+	digest_free(d);
+	return r;
+}
+
+void digest_end(struct digest_ctx *d, char out[DIGEST_LEN])
+{
+	unsigned char hash[DIGEST_RAW_LEN];
+
+	if (digest_end_raw(d, hash) == 0)
 		print(hash, out);
 	else
 		out[0] = '\0';
-	digest_free(d);
 }
 
 void digest_drop(struct digest_ctx *d)

@@ -16,6 +16,9 @@ void digest_add(struct digest_ctx *d, const void *p, size_t n);
 /* Writes "sha256:<hex>" and frees the context. Should libcrypto fail, out is "" (which is
  * equal to no digest and not digest_valid). */
 void digest_end(struct digest_ctx *d, char out[DIGEST_LEN]);
+/* The same as 32 raw bytes: 0, or -EIO with out untouched. */
+#define DIGEST_RAW_LEN 32
+int digest_end_raw(struct digest_ctx *d, uint8_t out[DIGEST_RAW_LEN]);
 /* Frees the context without a result; NULL is fine. */
 void digest_drop(struct digest_ctx *d);
 void digest_of(const void *p, size_t n, char out[DIGEST_LEN]);

@@ -3,7 +3,8 @@
  * Locks: flock(2) on files of our own state trees. An fd is the lock; closing
  * it (or dying) unlocks. Order, outermost first: one VPS's lock, then the store's
  * (ids, names), then the image store's, then the network's. Never two VPSes at once,
- * except in ascending order of id. host gc goes another way and waits for none: it tries.
+ * except in ascending order of id, or the second is
+ * of a VPS that is being created: nobody waits for that one. host gc goes another way and waits for none: it tries.
  */
 #ifndef VPS_BASE_LOCK_H
 #define VPS_BASE_LOCK_H

@@ -398,3 +398,14 @@ int verb_image_export(struct cli *c)
 			       &err);
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
 }
+
+int verb_image_publish(struct cli *c)
+{
+	struct vps_err err = {0};
+	auto_done(img_info_done) struct img_info i = {0};
+	int r = cli_host(c, &err);
+	if (r >= 0)
+		r = vps_publish(c->host, c->args[0], cli_value(c, "snapshot"), c->args[1], cli_progress(c), &i, &err);
+	cli_progress_end();
+	return r < 0 ? cli_fail(c, r, &err) : print_result(c, &i, c->args[1]);
+}

@@ -53,3 +53,31 @@ const struct cli_opt image_list_opts[] = {
 	{"no-header", 'H', NULL, "no header line"},
 	{0},
 };
+
+const struct cli_opt image_publish_opts[] = {
+	{"snapshot", 's', "NAME", "of that snapshot; a running VPS has to have one for it"},
+	{0},
+};
+
+const struct cli_opt clone_opts[] = {
+	{"snapshot", 's', "NAME", "of that snapshot, not of the disk as it is now"},
+	{"linked", 'l', NULL, "share the disk so far as a layer, and begin with an empty one above"},
+	{0},
+};
+
+const struct cli_opt backup_opts[] = {
+	{"output", 'o', "FILE|-", "where it goes; - is standard output"},
+	{"base", 'b', "FILE", "only what is not in this earlier backup"},
+	{"snapshot", 's', "NAME", "of that snapshot, not of the disk as it is now"},
+	{"no-image", 0, NULL, "without the image: whoever restores it has to have that"},
+	{"compress", 0, "zstd[:N]|none", "how hard, from 1 to 19 (3)"},
+	{0},
+};
+
+const struct cli_opt restore_opts[] = {
+	{"name", 'n', "NEW", "another name"},
+	{"base", 'b', "FILE", "what the backup is incremental to; several times for several in a row"},
+	{"trust", 0, NULL, "though its definition reaches for directories, devices or rights of this host"},
+	{"new-identity", 0, NULL, "keys, ids and addresses of its own, as a clone: to have it beside the original"},
+	{0},
+};

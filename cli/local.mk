@@ -1,4 +1,4 @@
-# Two programs of the same sources: `vps` without libcurl and libarchive (see cli/verbs.c), and libexec's
+# Two programs of the same sources: `vps` without libcurl, libarchive and libzstd (see cli/verbs.c), and libexec's
 # vps-image with them.
 cli_sources = \
 	cli/cli.h cli/verbs.h \
@@ -17,6 +17,7 @@ cli_sources = \
 	cli/progress.c \
 	cli/run.c \
 	cli/set.c \
+	cli/snapshot.c \
 	cli/start.c \
 	cli/stats.c \
 	cli/stop.c \
@@ -33,6 +34,6 @@ vps_CPPFLAGS = $(AM_CPPFLAGS) -DVPS_LIGHT
 vps_LDADD = $(vps_libs)
 
 pkglibexec_PROGRAMS += vps-image
-vps_image_SOURCES = $(cli_sources) cli/image.c
+vps_image_SOURCES = $(cli_sources) cli/backup.c cli/clone.c cli/image.c
 # libcurl is loaded when it is needed: images/registry_http.c
-vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS)
+vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS) $(ZSTD_LIBS)

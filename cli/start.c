@@ -135,4 +135,5 @@ static int by_monitor(struct cli *c, int (*fn)(struct vps_host *, unsigned, stru
 
 int verb_restart_by_monitor(struct cli *c) { return by_monitor(c, vps_restart_by_monitor); }
 int verb_teardown_by_monitor(struct cli *c) { return by_monitor(c, vps_teardown_by_monitor); }
+int verb_thaw_by_monitor(struct cli *c) { return by_monitor(c, vps_thaw_by_monitor); }
 int verb_lxcfs_heal(struct cli *c) { return by_monitor(c, vps_lxcfs_heal_by_monitor); }

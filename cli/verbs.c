@@ -15,6 +15,7 @@
 #define LIFE	  "Life cycle"
 #define INSIDE	  "Inside"
 #define WATCH	  "Watch"
+#define COPIES	  "Copies"
 #define HOST	  "Host"
 
 static const struct cli_verb image_verbs[] = {
@@ -42,6 +43,9 @@ static const struct cli_verb image_verbs[] = {
 	{"export", "save", PROVISION, "REF FILE|-",
 	 "write an image as an OCI layout tar or docker-archive", NULL, image_export_opts, false, 0,
 	 2, 2, COMPLETE_IMAGE, NULL, IMAGE_VERB(verb_image_export)},
+	{"publish", NULL, PROVISION, "NAME REF", "make an image of a stopped VPS, or of a snapshot",
+	 "Its image's layers and one more. Keys, ids and seeds that are the VPS's own are left out.", image_publish_opts,
+	 false, 0, 2, 2, COMPLETE_VPS, NULL, IMAGE_VERB(verb_image_publish)},
 	{0},
 };
 
@@ -54,6 +58,24 @@ static const struct cli_verb host_verbs[] = {
 	 host_all_opts, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_host_start_all},
 	{"stop-all", NULL, HOST, "", "stop every running VPS, in reverse boot order", NULL,
 	 host_all_opts, false, 0, 0, 0, COMPLETE_NONE, NULL, verb_host_stop_all},
+	{0},
+};
+
+static const struct cli_verb snapshot_verbs[] = {
+	{"create", "take", COPIES, "NAME [SNAPSHOT]", "keep the disk as it is now, of a running VPS too",
+	 "Of a running VPS the file system is frozen for an instant, so that the copy is consistent.",
+	 snapshot_create_opts, false, 0, 1, 2, COMPLETE_VPS, NULL, verb_snapshot_create},
+	{"list", "ls", COPIES, "NAME", "list its snapshots, oldest first", NULL, snapshot_list_opts, false, 0, 1, 1,
+	 COMPLETE_VPS, NULL, verb_snapshot_list},
+	{"show", "inspect info", COPIES, "NAME SNAPSHOT", "tell all about one", NULL, NULL, false, 0, 2, 2,
+	 COMPLETE_VPS, NULL, verb_snapshot_show},
+	{"restore", "rollback", COPIES, "NAME SNAPSHOT", "the disk as it was then; a running VPS is restarted",
+	 "What is on the disk now is lost. Limits, addresses and all other settings stay.", snapshot_restore_opts,
+	 false, 0, 2, 2, COMPLETE_VPS, NULL, verb_snapshot_restore},
+	{"delete", "rm remove", COPIES, "NAME SNAPSHOT...", "remove snapshots", NULL, NULL, false, 0, 2, -1,
+	 COMPLETE_VPS, NULL, verb_snapshot_delete},
+	{"run", NULL, COPIES, "", "make what is scheduled and due, remove what has expired; for a timer", NULL, NULL,
+	 false, 0, 0, 0, COMPLETE_NONE, NULL, verb_snapshot_run},
 	{0},
 };
 
@@ -129,6 +151,18 @@ const struct cli_verb cli_verbs[] = {
 	{"events", NULL, WATCH, "[NAME...]", "what happened: start, exit, oom, …", NULL,
 	 events_opts, false, 0, 0, -1, COMPLETE_VPS, NULL, verb_events},
 
+	{"clone", NULL, COPIES, "NAME NEW", "a new VPS with a copy of the disk, and an identity of its own",
+	 "NEW is stopped. Limits and settings are NAME's, but for those that are given; addresses, MAC, host name\n"
+	 "and published ports are its own.",
+	 clone_opts, true, 0, 2, 2, COMPLETE_VPS, NULL, IMAGE_VERB(verb_clone)},
+	{"backup", NULL, COPIES, "NAME -o FILE|-", "write definition, image and disk as one stream, while it runs",
+	 NULL, backup_opts, false, 0, 1, 1, COMPLETE_VPS, NULL, IMAGE_VERB(verb_backup)},
+	{"restore", NULL, COPIES, "FILE|-", "make a VPS out of a backup, on any host",
+	 "The VPS is stopped. Settings that are given replace the backup's.", restore_opts, true, 0, 1, 1,
+	 COMPLETE_FILE, NULL, IMAGE_VERB(verb_restore)},
+	{"snapshot", "snapshots snap", COPIES, "ARG...", "snapshots: create, list, show, restore, delete", NULL, NULL,
+	 false, 0, 0, -1, COMPLETE_NONE, snapshot_verbs, NULL},
+
 	{"host", NULL, HOST, "ARG...", "the host: check, gc, start-all, stop-all", NULL, NULL,
 	 false, 0, 0, -1, COMPLETE_NONE, host_verbs, NULL},
 	{"completion", NULL, HOST, "bash", "print the shell completion", NULL, NULL, false, 0, 0, 1,
@@ -142,6 +176,8 @@ const struct cli_verb cli_verbs[] = {
 	 COMPLETE_NONE, NULL, verb_teardown_by_monitor},
 	{"_restart", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE,
 	 NULL, verb_restart_by_monitor},
+	{"_thaw", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1, COMPLETE_NONE, NULL,
+	 verb_thaw_by_monitor},
 	{"_lxcfs-heal", NULL, NULL, "ID", "for the monitor", NULL, NULL, false, 0, 1, 1,
 	 COMPLETE_NONE, NULL, verb_lxcfs_heal},
 	{"_complete", NULL, NULL, "WORD...", "for the completion", NULL, NULL, false, 1, 0, -1,

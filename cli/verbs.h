@@ -53,10 +53,22 @@ int verb_image_tag(struct cli *c);
 int verb_image_remove(struct cli *c);
 int verb_image_gc(struct cli *c);
 int verb_image_export(struct cli *c);
+int verb_image_publish(struct cli *c);
+int verb_clone(struct cli *c);
+int verb_backup(struct cli *c);
+int verb_restore(struct cli *c);
+
+int verb_snapshot_create(struct cli *c);
+int verb_snapshot_list(struct cli *c);
+int verb_snapshot_show(struct cli *c);
+int verb_snapshot_restore(struct cli *c);
+int verb_snapshot_delete(struct cli *c);
+int verb_snapshot_run(struct cli *c);
 
 /* Hidden: what the monitor asks for. */
 int verb_restart_by_monitor(struct cli *c);
 int verb_teardown_by_monitor(struct cli *c);
+int verb_thaw_by_monitor(struct cli *c);
 int verb_lxcfs_heal(struct cli *c);
 
 extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[], start_opts[],
@@ -65,6 +77,7 @@ extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[
 	exec_opts[], logs_opts[], cp_opts[], top_opts[], stats_opts[], events_opts[], wait_opts[],
 	console_opts[], set_opts[], status_opts[], image_import_opts[], image_pull_opts[],
 	image_bootstrap_opts[], image_export_opts[], image_remove_opts[], image_gc_opts[],
-	image_list_opts[], host_gc_opts[], host_all_opts[];
+	image_list_opts[], host_gc_opts[], host_all_opts[], snapshot_create_opts[], snapshot_list_opts[],
+	snapshot_restore_opts[], clone_opts[], image_publish_opts[], backup_opts[], restore_opts[];
 
 #endif

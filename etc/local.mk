@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What an installed vps has outside of its programs: sample configuration, systemd units, sysv script.
-etc_in = etc/vps.service.in etc/vps-audit.service.in etc/vps.init.in
-EXTRA_DIST += etc/vps.conf etc/vps-audit.timer $(etc_in)
+etc_in = etc/vps.service.in etc/vps-audit.service.in etc/vps-snapshot.service.in etc/vps.init.in
+EXTRA_DIST += etc/vps.conf etc/vps-audit.timer etc/vps-snapshot.timer $(etc_in)
 
 etc_subst = $(MKDIR_P) $(@D) && \
 	$(SED) -e 's|@bindir[@]|$(bindir)|g' -e 's|@sysconfdir[@]|$(sysconfdir)|g'
@@ -10,6 +10,8 @@ etc/vps.service: etc/vps.service.in Makefile
 	$(AM_V_GEN)$(etc_subst) $(srcdir)/etc/vps.service.in >$@
 etc/vps-audit.service: etc/vps-audit.service.in Makefile
 	$(AM_V_GEN)$(etc_subst) $(srcdir)/etc/vps-audit.service.in >$@
+etc/vps-snapshot.service: etc/vps-snapshot.service.in Makefile
+	$(AM_V_GEN)$(etc_subst) $(srcdir)/etc/vps-snapshot.service.in >$@
 # The script has its name from the service: vps.
 etc/init.d/vps: etc/vps.init.in Makefile
 	$(AM_V_GEN)$(etc_subst) $(srcdir)/etc/vps.init.in >$@ && chmod +x $@
@@ -22,10 +24,11 @@ etc/completion/vps: vps$(EXEEXT)
 
 initddir = $(sysconfdir)/init.d
 initd_SCRIPTS = etc/init.d/vps
-CLEANFILES += etc/init.d/vps etc/vps.service etc/vps-audit.service etc/completion/vps
+CLEANFILES += etc/init.d/vps etc/vps.service etc/vps-audit.service etc/vps-snapshot.service etc/completion/vps
 
 if SYSTEMD_UNITS
-systemdsystemunit_DATA = etc/vps.service etc/vps-audit.service etc/vps-audit.timer
+systemdsystemunit_DATA = etc/vps.service etc/vps-audit.service etc/vps-audit.timer \
+	etc/vps-snapshot.service etc/vps-snapshot.timer
 endif
 
 # An operator's configuration is never written over, and goes with an uninstall only as we made it.

@@ -112,15 +112,40 @@ static int disk_remove(int dir_fd, const char *name)
 	return r;
 }
 
-static int create_in(int dir_fd, const struct disk_ops *ops, const struct img_disk_spec *d,
-		     struct vps_err *err)
+/* What fills a disk that is being made. */
+struct filling {
+	const struct disk_ops *ops;
+	const struct img_disk_spec *d;
+	int from; /* a copy of this disk, or -1 */
+	const struct img_disk_spec *was;
+	const struct disk_copying *c;
+};
+
+static bool same_limits(const struct img_disk_spec *a, const struct img_disk_spec *b)
+{
+	return a->size == b->size && a->inodes == b->inodes;
+}
+
+static int fill(const struct filling *f, int tmp, struct vps_err *err)
+{
+	int r;
+
+	if (f->from < 0)
+		return f->ops->make(tmp, f->d, err);
+	r = f->ops->copy(f->from, tmp, f->d, f->c, err);
+	if (r == 0 && f->d && !same_limits(f->was, f->d))
+		r = f->ops->resize(tmp, f->was, f->d, -1, err);
+	return r;
+}
+
+static int create_in(int dir_fd, const struct filling *f, struct vps_err *err)
 {
 	if (mkdirat(dir_fd, DISK_TMP, 0700) < 0)
 		return vps_err_sys(err, -errno, "make " DISK_TMP);
 	autoclose int tmp = fs_open_dir(dir_fd, DISK_TMP);
 	if (tmp < 0)
 		return vps_err_sys(err, tmp, "open " DISK_TMP);
-	int r = ops->make(tmp, d, err);
+	int r = fill(f, tmp, err);
 	if (r < 0)
 		return r;
 	r = fs_sync_dir(tmp, ".");
@@ -149,7 +174,7 @@ int img_disk_create(int dir_fd, const struct img_disk_spec *d, enum img_backend 
 	r = img_disk_check(dir_fd, d, &b, err);
 	if (r < 0)
 		return r;
-	r = create_in(dir_fd, backends[b].ops, d, err);
+	r = create_in(dir_fd, &(struct filling){.ops = backends[b].ops, .d = d, .from = -1}, err);
 	if (r < 0) {
 		disk_remove(dir_fd, DISK_TMP);
 		return vps_err_wrap(err, r, "make a %s disk", backends[b].name);
@@ -166,6 +191,32 @@ static int open_disk(int dir_fd, enum img_backend b, const struct disk_ops **ops
 		return -EINVAL;
 	int disk = fs_open_dir(dir_fd, DISK);
 	return disk < 0 ? vps_err_sys(err, disk, "open the disk") : disk;
+}
+
+int img_disk_copy(int from_dir, const struct img_disk_spec *was, int dir_fd, const struct img_disk_spec *d,
+		  const struct img_still *still, const struct progress *p, struct vps_err *err)
+{
+	const struct disk_copying c = {.still = still, .progress = p};
+	const struct disk_ops *ops = NULL;
+	autoclose int from = open_disk(from_dir, was->backend, &ops, err);
+	int r;
+
+	if (from < 0)
+		return from;
+	if (d && d->backend != was->backend)
+		return vps_err_set(err, EINVAL, "a copy of a disk is of the same kind");
+	if (fs_exists(dir_fd, DISK))
+		return vps_err_set(err, VPS_EEXISTS, "the disk is there already");
+	r = disk_remove(dir_fd, DISK_TMP);
+	if (r < 0)
+		return vps_err_sys(err, r, "remove an unfinished disk");
+	r = d ? ops->check(dir_fd, d, err) : 0;
+	r = r ?: create_in(dir_fd, &(struct filling){ops, d, from, was, &c}, err);
+	if (r < 0) {
+		disk_remove(dir_fd, DISK_TMP);
+		return vps_err_wrap(err, r, "copy the disk");
+	}
+	return 0;
 }
 
 int img_disk_resize(int dir_fd, const struct img_disk_spec *was, const struct img_disk_spec *now,
@@ -194,6 +245,13 @@ int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mou
 		return disk;
 	int r = ops->attach(disk, read_only, ret_mount, err);
 	return r < 0 ? vps_err_wrap(err, r, "attach the disk") : 0;
+}
+
+uint32_t img_disk_project(int dir_fd)
+{
+	autoclose int fs = fs_open_dir(dir_fd, DISK "/" DISK_FS);
+
+	return fs < 0 ? 0 : disk_quota_project(fs);
 }
 
 int img_disk_usage(int dir_fd, const struct img_disk_spec *d, int mount_fd,

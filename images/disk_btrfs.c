@@ -153,6 +153,47 @@ int disk_btrfs_remove(int disk, const char *name)
 	return 0;
 }
 
+/* Overlayfs' own; of the original it knows inodes that the snapshot has under other names. */
+static int fresh_work(int fs, struct vps_err *err)
+{
+	int r = fs_remove_tree(fs, "work");
+
+	if (r == 0 && mkdirat(fs, "work", 0755) < 0)
+		r = -errno;
+	return r < 0 ? vps_err_sys(err, r, "empty work/") : 0;
+}
+
+/* A snapshot is of one instant: nobody has to be still for it. */
+static int btrfs_copy(int disk, int tmp, const struct img_disk_spec *to, const struct disk_copying *c,
+		      struct vps_err *err)
+{
+	struct btrfs_ioctl_vol_args_v2 args = {.name = DISK_FS};
+	autoclose int from = fs_open_dir(disk, DISK_FS);
+	uint64_t id = 0;
+	int r;
+
+	if (from < 0)
+		return vps_err_sys(err, from, "open " DISK_FS);
+	if (syncfs(from) < 0)
+		return vps_err_sys(err, -errno, "write the disk");
+	args.fd = from;
+	if (ioctl(tmp, BTRFS_IOC_SNAP_CREATE_V2, &args) < 0)
+		return vps_err_sys(err, -errno, "snapshot the subvolume");
+	autoclose int fs = fs_open_dir(tmp, DISK_FS);
+	if (fs < 0)
+		return vps_err_sys(err, fs, "open " DISK_FS);
+	r = fresh_work(fs, err);
+	if (r == 0 && to && to->size) {
+		r = subvol_id(fs, &id);
+		r = r ?: set_limit(tmp, id, to->size);
+		if (r < 0)
+			return vps_err_sys(err, r, "limit subvolume %llu", (unsigned long long)id);
+	}
+	if (r == 0 && syncfs(fs) < 0)
+		r = vps_err_sys(err, -errno, "write the copy");
+	return r;
+}
+
 static int btrfs_attach(int disk, bool read_only, int *ret_mount, struct vps_err *err)
 {
 	return disk_dir_attach(disk, read_only, ret_mount, err);
@@ -227,4 +268,5 @@ const struct disk_ops disk_btrfs_ops = {
 	.attach = btrfs_attach,
 	.resize = btrfs_resize,
 	.usage = btrfs_usage,
+	.copy = btrfs_copy,
 };

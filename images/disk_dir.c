@@ -71,7 +71,7 @@ static int dir_check(int dir, const struct img_disk_spec *d, struct vps_err *err
 	return 0;
 }
 
-static int dir_make(int tmp, const struct img_disk_spec *d, struct vps_err *err)
+int disk_dir_make(int tmp, struct vps_err *err)
 {
 	int r = make_0755(tmp, DISK_FS, err);
 	if (r < 0)
@@ -80,6 +80,19 @@ static int dir_make(int tmp, const struct img_disk_spec *d, struct vps_err *err)
 	if (fs < 0)
 		return vps_err_sys(err, fs, "open " DISK_FS);
 	return disk_dir_fill(fs, err);
+}
+
+static int dir_make(int tmp, const struct img_disk_spec *d, struct vps_err *err)
+{
+	return disk_dir_make(tmp, err);
+}
+
+static int dir_copy(int disk, int tmp, const struct img_disk_spec *to, const struct disk_copying *c,
+		    struct vps_err *err)
+{
+	int r = disk_dir_make(tmp, err);
+
+	return r ?: disk_copy_tree(disk, tmp, c, err);
 }
 
 static int dir_resize(int disk, const struct img_disk_spec *was, const struct img_disk_spec *now,
@@ -101,4 +114,5 @@ const struct disk_ops disk_dir_ops = {
 	.attach = disk_dir_attach,
 	.resize = dir_resize,
 	.usage = dir_usage,
+	.copy = dir_copy,
 };

@@ -82,18 +82,33 @@ static int make_skeleton(int tmp, struct vps_err *err)
 	return r < 0 ? r : take_fd(skel);
 }
 
+/* On btrfs: an image is rewritten in place; copy-on-write would scatter it and checksums would forbid direct I/O.
+ * Reflinks are only between files that are alike in that. Other file systems say no, which is fine. */
+static void set_nocow(int img)
+{
+	unsigned flags = FS_NOCOW_FL;
+
+	(void)ioctl(img, FS_IOC_SETFLAGS, &flags);
+}
+
+static int new_image(int dir, struct vps_err *err)
+{
+	int img = openat(dir, DISK_IMAGE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (img < 0)
+		return vps_err_sys(err, -errno, "make " DISK_IMAGE);
+	set_nocow(img);
+	return img;
+}
+
 static int loop_make(int tmp, const struct img_disk_spec *d, struct vps_err *err)
 {
 	autoclose int skel = make_skeleton(tmp, err);
 	if (skel < 0)
 		return skel;
-	autoclose int img = openat(tmp, DISK_IMAGE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	autoclose int img = new_image(tmp, err);
 	if (img < 0)
-		return vps_err_sys(err, -errno, "make " DISK_IMAGE);
-	/* On btrfs: an image is rewritten in place; copy-on-write would scatter it and
-	 * checksums would forbid direct I/O. Other file systems say no, which is fine. */
-	unsigned flags = FS_NOCOW_FL;
-	(void)ioctl(img, FS_IOC_SETFLAGS, &flags);
+		return img;
 	int r = ext4_make(img, skel, round_size(d->size), d->inodes, err);
 	if (r < 0)
 		return r;
@@ -419,20 +434,38 @@ static int loop_usage(int disk, const struct img_disk_spec *d, int mount_fd,
 	return 0;
 }
 
-const struct disk_ops disk_loop_ops = {
-	.check = loop_check,
-	.make = loop_make,
-	.attach = loop_backend_attach,
-	.resize = loop_resize,
-	.usage = loop_usage,
-};
-
 static int mark_guest(int disk)
 {
 	autoclose int mark = openat(disk, DISK_GUEST, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	return mark < 0 ? -errno : fs_sync_dir(disk, ".");
 }
+
+/* As a copy by blocks it is as much a guest's as its original (I5): marked before the first byte is there. */
+static int loop_copy(int disk, int tmp, const struct img_disk_spec *to, const struct disk_copying *c,
+		     struct vps_err *err)
+{
+	autoclose int in = openat(disk, DISK_IMAGE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	autoclose int out = -1;
+	int r;
+
+	if (in < 0)
+		return vps_err_sys(err, -errno, "open " DISK_IMAGE);
+	r = fs_exists(disk, DISK_GUEST) ? mark_guest(tmp) : 0;
+	if (r < 0)
+		return vps_err_sys(err, r, "mark the disk as a guest's");
+	out = new_image(tmp, err);
+	return out < 0 ? out : disk_copy_image(in, out, c, err);
+}
+
+const struct disk_ops disk_loop_ops = {
+	.check = loop_check,
+	.make = loop_make,
+	.attach = loop_backend_attach,
+	.resize = loop_resize,
+	.usage = loop_usage,
+	.copy = loop_copy,
+};
 
 bool img_disk_is_guests(int dir_fd)
 {
@@ -459,6 +492,40 @@ int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err 
 	if (r < 0)
 		return vps_err_sys(err, r, "mark the disk as a guest's");
 	*ret_fd = take_fd(i.fd);
+	return 0;
+}
+
+int img_disk_blocks_open(int dir_fd, int *ret_fd, struct vps_err *err)
+{
+	int fd = openat(dir_fd, "disk/" DISK_IMAGE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return vps_err_sys(err, -errno, "open " DISK_IMAGE);
+	*ret_fd = fd;
+	return 0;
+}
+
+int img_disk_blocks_create(int dir_fd, uint64_t size, int *ret_fd, struct vps_err *err)
+{
+	const struct img_disk_spec d = {.backend = DISK_LOOP, .size = size};
+	autoclose int disk = -1;
+	autoclose int img = -1;
+	int r = check_limits(&d, err);
+
+	if (r < 0)
+		return r;
+	if (mkdirat(dir_fd, "disk", 0700) < 0)
+		return vps_err_sys(err, errno == EEXIST ? -VPS_EEXISTS : -errno, "make the disk");
+	disk = fs_open_dir(dir_fd, "disk");
+	r = disk < 0 ? disk : mark_guest(disk);
+	if (r < 0)
+		return vps_err_sys(err, r, "make the disk");
+	img = new_image(disk, err);
+	if (img < 0)
+		return img;
+	if (ftruncate(img, (off_t)size) < 0)
+		return vps_err_sys(err, -errno, "size of " DISK_IMAGE);
+	*ret_fd = take_fd(img);
 	return 0;
 }
 

@@ -283,10 +283,20 @@ static int quota_attach(int disk, bool read_only, int *ret_mount, struct vps_err
 	return disk_dir_attach(disk, read_only, ret_mount, err);
 }
 
+/* What is only kept counts against nobody. */
+static int quota_copy(int disk, int tmp, const struct img_disk_spec *to, const struct disk_copying *c,
+		      struct vps_err *err)
+{
+	int r = to ? quota_make(tmp, to, err) : disk_dir_make(tmp, err);
+
+	return r ?: disk_copy_tree(disk, tmp, c, err);
+}
+
 const struct disk_ops disk_quota_ops = {
 	.check = quota_check,
 	.make = quota_make,
 	.attach = quota_attach,
 	.resize = quota_resize,
 	.usage = quota_usage,
+	.copy = quota_copy,
 };

@@ -73,7 +73,8 @@ static int make_layer(struct export *x, size_t k)
 	autoclose int dir = fs_open_dir(fs, ".");
 	if (dir < 0)
 		return vps_err_sys(x->err, dir, "open a layer");
-	if ((r = img_layer_tar(dir, p->made, x->o, x->err)) < 0 ||
+	const struct layer_out out = { .write = img_layer_to_ingest, .arg = p->made };
+	if ((r = img_layer_tar(dir, &out, x->o, x->err)) < 0 ||
 	    (r = img_ingest_end(p->made, p->desc.digest, x->err)) < 0)
 		return r;
 	p->desc.size = img_ingest_bytes(p->made);

@@ -23,7 +23,7 @@ struct link_item {
 struct out {
 	int root;
 	struct archive *a;
-	struct img_ingest *to;
+	const struct layer_out *to;
 	const struct img_opts *o;
 	struct vps_err *err;
 	int r; /* of the last write */
@@ -37,7 +37,7 @@ struct out {
 static la_ssize_t on_write(struct archive *a, void *arg, const void *p, size_t n)
 {
 	struct out *o = arg;
-	o->r = img_ingest_write(o->to, p, n, o->err);
+	o->r = o->to->write(o->to->arg, p, n, o->err);
 	if (o->r < 0) {
 		archive_set_error(a, EIO, "write");
 		return -1;
@@ -273,6 +273,8 @@ static int write_child(struct out *o, struct archive_entry *e, int *dir, const c
 	int r;
 	if (fstatat(*dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		r = fail_path(o, -errno);
+	} else if (o->to->leave_out && !place_is_whiteout(&st) && o->to->leave_out(o->path)) {
+		r = 0;
 	} else if (S_ISDIR(st.st_mode)) {
 		if (depth > KEEP_OPEN)
 			close_fd(dir);
@@ -334,7 +336,12 @@ static int write_tar(struct out *o)
 	return r < 0 ? vps_err_sys(o->err, r, "export") : 0;
 }
 
-int img_layer_tar(int fs, struct img_ingest *out, const struct img_opts *opts, struct vps_err *err)
+int img_layer_to_ingest(void *ingest, const void *p, size_t n, struct vps_err *err)
+{
+	return img_ingest_write(ingest, p, n, err);
+}
+
+int img_layer_tar(int fs, const struct layer_out *out, const struct img_opts *opts, struct vps_err *err)
 {
 	struct out o = { .root = fs, .to = out, .o = opts, .err = err };
 	/* libarchive writes pax names in UTF-8 and asks the locale what ours are in. */

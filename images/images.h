@@ -158,6 +158,25 @@ int img_erofs_open(struct img_store *s, const struct img_info *image, uint32_t i
 /* Could it be made here? */
 int img_erofs_check(struct vps_err *err);
 
+/* ---- a disk's tree as a layer -------------------------------------------- */
+
+/* The upper/ of a disk (its fd, open for reading), which lies on the layers of image base, made an image: base's layers
+ * and one more. The config is base's. The tree must not change meanwhile. -VPS_EBADIMAGE: base has 127 layers. */
+struct img_publish {
+	const char *base; /* digest of its manifest */
+	const char *ref;  /* name; NULL: none */
+	const char *pin;  /* owner of a pin on it; NULL: none */
+	const char *comment; /* for its history */
+	bool (*leave_out)(const char *path); /* without '/' in front; NULL: nothing */
+};
+int img_publish(struct img_store *s, int upper, const struct img_publish *p, const struct img_opts *o,
+		struct img_info *ret, struct vps_err *err);
+/* The same tree as a tar of OCI's terms to fd; the same tree always gives the same bytes. */
+int img_upper_pack(int upper, int fd, const struct img_opts *o, struct vps_err *err);
+/* And back: a tar (hostile: it may come from a tenant) from fd into upper, which is empty. layers: of the image below,
+ * lowest first, O_PATH or better. What cannot be made is left out, as of an image. Forks. */
+int img_upper_unpack(int upper, int fd, const int *layers, size_t n, const struct img_opts *o, struct vps_err *err);
+
 /* What a file of the host's own holds (a kernel module), unpacked when it is gzip, xz or zstd; at most max bytes. */
 int img_read_packed(int fd, size_t max, char **ret, size_t *ret_len, struct vps_err *err);
 
@@ -202,11 +221,31 @@ int img_disk_resize(int dir_fd, const struct img_disk_spec *was, const struct im
  * idmaps and attaches it. Again while attached: another mount of the same file system. I5 holds: only images that
  * no guest kernel could write are mounted; a disk marked `guest-written` is refused (-VPS_EUNSUPPORTED). */
 int img_disk_attach(int dir_fd, enum img_backend b, bool read_only, int *ret_mount, struct vps_err *err);
+/* How a disk in use is kept still for the last part of a copy. freeze: nobody writes from here on, and what was written
+ * is in the files. thaw: after a successful freeze, always; its error says that the stillness did not last, so the copy
+ * is worthless. */
+struct img_still {
+	int (*freeze)(void *arg, struct vps_err *err);
+	int (*thaw)(void *arg, struct vps_err *err);
+	void *arg;
+};
+/* Make dir_fd/disk/ a copy of from_dir/disk/, a disk of was->backend: by reflinks, a btrfs snapshot, or sparsely
+ * byte by byte. d: its limits, of the same backend, whatever was->size is; NULL: the copy is only kept, unlimited and
+ * counted for nobody. still NULL: nobody writes; btrfs never needs it. All or nothing, as img_disk_create; synced. A guest's disk
+ * (I5) is copied by blocks and is a guest's again. progress: key 0. -VPS_ERESOURCE: d is too small for what is there. */
+int img_disk_copy(int from_dir, const struct img_disk_spec *was, int dir_fd, const struct img_disk_spec *d,
+		  const struct img_still *still, const struct progress *p, struct vps_err *err);
 /* The image file of a loop disk for a VMM: locked against every other user as long as the fd (or a copy of it)
  * is open, and unless read_only marked `guest-written` for good before it is handed out. -VPS_ELOCKED: in use. */
 int img_disk_guest_open(int dir_fd, bool read_only, int *ret_fd, struct vps_err *err);
+/* A guest's disk by its blocks: the image file for reading, whoever has it; and a new disk, guest-written from its first
+ * byte, of size bytes that are all zero, for writing. The caller makes sure that it is filled before anybody has it. */
+int img_disk_blocks_open(int dir_fd, int *ret_fd, struct vps_err *err);
+int img_disk_blocks_create(int dir_fd, uint64_t size, int *ret_fd, struct vps_err *err);
 /* Has a guest kernel had it (I5)? */
 bool img_disk_is_guests(int dir_fd);
+/* The project that a quota disk counts against; 0: none. */
+uint32_t img_disk_project(int dir_fd);
 struct img_disk_usage { uint64_t size, used, inodes, inodes_used; }; /* limits 0: none */
 /* As df inside tells it. mount_fd -1: when stopped, or not at hand (loop then looks for its device: slower).
  * -EOPNOTSUPP: nobody counts (dir; btrfs without quota). */

@@ -3,11 +3,13 @@ libimages_a_SOURCES = images/images.h
 libimages_a_SOURCES += \
 	images/disk.c images/disk.h \
 	images/disk_btrfs.c \
+	images/disk_copy.c \
 	images/disk_dir.c \
 	images/disk_loop.c \
 	images/disk_quota.c \
 	images/ext4.c images/ext4.h \
-	images/loopdev.c images/loopdev.h
+	images/loopdev.c images/loopdev.h \
+	images/tree_copy.c images/tree_copy.h
 libimages_a_SOURCES += \
 	images/blob.c \
 	images/config.c \
@@ -34,7 +36,8 @@ libimages_a_SOURCES += \
 libimages_a_SOURCES += \
 	images/export.c images/export.h \
 	images/export_layer.c \
-	images/gc.c
+	images/gc.c \
+	images/publish.c
 libimages_a_SOURCES += \
 	images/pull.c \
 	images/registry.c images/registry.h \

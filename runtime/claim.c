@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "runtime/internal.h"
+#include "runtime/migrate/migrate.h"
 
 int id_base_of(const struct vps_conf *c, unsigned id, uint32_t *ret, struct vps_err *err)
 {
@@ -246,6 +246,8 @@ int store_scrap(struct vps_locked *l, struct vps_err *err)
 	int r = teardown(h, l->id, err);
 
 	r = r ?: img_disk_destroy(l->dir, DISK_AUTO, err);
+	r = r ?: switch_clean(l, err);
+	r = r ?: snap_clean(l, true, err);
 	r = r ?: vps_host_images(h, &images, err);
 	r = r ?: unpin(images, l->id);
 	r = r ?: host_net(h, &net, err);

@@ -45,7 +45,18 @@ static int wanted_id(struct vps_spec *s, unsigned *ret, struct vps_err *err)
 	return str_set(&s->name, NULL);
 }
 
-static int fill_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err *err)
+/* An identity is one VPS's; that of a backup is free unless it is restored beside the original. */
+static int choose_uuid(struct vps_host *h, const char *wanted, char out[37])
+{
+	unsigned id;
+
+	if (!wanted || strlen(wanted) != 36 || store_find(h, wanted, &id, NULL) == 0)
+		return make_uuid(out);
+	memcpy(out, wanted, 37);
+	return 0;
+}
+
+static int fill_defaults(struct vps_host *h, struct vps_spec *s, const char *uuid, struct vps_err *err)
 {
 	int r = 0;
 
@@ -56,7 +67,7 @@ static int fill_defaults(struct vps_host *h, struct vps_spec *s, struct vps_err 
 	if (r == 0 && !s->disk_backend)
 		r = str_set(&s->disk_backend, s->isolation == ISOLATION_VM ? "loop" : h->conf.disk_backend);
 	r = r ?: lease_default_ips(h, s);
-	r = r ?: make_uuid(s->uuid);
+	r = r ?: choose_uuid(h, uuid, s->uuid);
 	s->created = (uint64_t)time(NULL);
 	return r < 0 ? vps_err_sys(err, r, "definition") : 0;
 }
@@ -152,7 +163,7 @@ static int make_disk(struct vps_locked *l, struct vps_spec *s, struct vps_err *e
 	return r < 0 ? vps_err_sys(err, r, "disk") : 0;
 }
 
-static int pin(struct vps_host *h, unsigned id, const char *digest, struct vps_err *err)
+int store_pin(struct vps_host *h, unsigned id, const char *digest, struct vps_err *err)
 {
 	struct img_store *images;
 	char owner[ID_STR];
@@ -161,7 +172,17 @@ static int pin(struct vps_host *h, unsigned id, const char *digest, struct vps_e
 	return r < 0 ? r : img_pin(images, id_str(id, owner), digest, err);
 }
 
-static int fill_claimed(struct vps_locked *l, struct vps_spec *s, struct vps_err *err)
+static int mark_copied(int dir, const struct create_more *more, struct vps_err *err)
+{
+	int r = more->booted ? fs_write_rename(dir, FIRST_BOOT_DONE, "", 0, 0600) : 0;
+
+	if (r == 0 && more->copied)
+		r = fs_write_rename(dir, COPIED_FILE, "", 0, 0600);
+	return r < 0 ? vps_err_sys(err, r, "mark a copy") : 0;
+}
+
+static int fill_claimed(struct vps_locked *l, struct vps_spec *s, const struct create_more *more,
+			struct vps_err *err)
 {
 	struct vps_host *h = l->h;
 	int r;
@@ -171,9 +192,10 @@ static int fill_claimed(struct vps_locked *l, struct vps_spec *s, struct vps_err
 	r = r ?: take_name(h, s, err);
 	r = r ?: lease_take(h, NULL, s, err);
 	r = r ?: check_leased(h, s, err);
-	r = r ?: pin(h, s->id, s->image_digest, err);
+	r = r ?: store_pin(h, s->id, s->image_digest, err);
 	r = r ?: store_seccomp(l->dir, s, err);
-	r = r ?: make_disk(l, s, err);
+	r = r ?: more->make_disk ? more->make_disk(more->arg, l, s, err) : make_disk(l, s, err);
+	r = r ?: mark_copied(l->dir, more, err);
 	return r ?: store_write_spec(l->dir, s, err);
 }
 
@@ -183,20 +205,21 @@ static int resolve_image(struct vps_host *h, struct vps_spec *s, struct vps_err 
 	struct img_store *images;
 	int r = vps_host_images(h, &images, err);
 
-	r = r ?: img_inspect(images, s->image, &info, err);
+	r = r ?: img_inspect(images, s->image_digest ?: s->image, &info, err);
 	if (r < 0)
 		return r;
 	r = str_set(&s->image_digest, info.digest);
 	return r < 0 ? vps_err_sys(err, r, "image") : 0;
 }
 
-static int create(struct vps_host *h, struct vps_spec *s, struct vps_info *ret, struct vps_err *err)
+static int create(struct vps_host *h, struct vps_spec *s, const struct create_more *more, struct vps_info *ret,
+		  struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	unsigned want;
 	int r = wanted_id(s, &want, err);
 
-	r = r ?: fill_defaults(h, s, err);
+	r = r ?: fill_defaults(h, s, more->uuid, err);
 	r = r ?: spec_check(s, err);
 	r = r ?: resolve_image(h, s, err);
 	r = r ?: spec_check_host(h, s, err);
@@ -206,7 +229,7 @@ static int create(struct vps_host *h, struct vps_spec *s, struct vps_info *ret, 
 	r = claim_id(h, want, "create", &l, err);
 	if (r < 0)
 		return r;
-	r = fill_claimed(&l, s, err);
+	r = fill_claimed(&l, s, more, err);
 	if (r < 0) {
 		unlinkat(l.dir, "spec.json", 0);
 		store_scrap(&l, NULL);
@@ -214,6 +237,22 @@ static int create(struct vps_host *h, struct vps_spec *s, struct vps_info *ret, 
 	}
 	event_add(h->run_fd, s->id, s->name, "create", NULL, 0);
 	return ret ? info_of(h, s->id, ret, err) : 0;
+}
+
+int create_with(struct vps_host *h, const struct vps_spec *spec, const struct create_more *more, struct vps_info *ret,
+		struct vps_err *err)
+{
+	auto_done(spec_done) struct vps_spec s;
+	int r = spec_copy(&s, spec);
+
+	if (r < 0) {
+		spec_init(&s);
+		return vps_err_sys(err, r, "create");
+	}
+	/* these are the store's to say */
+	s.addrs = strv_free(s.addrs);
+	s.id_base = 0;
+	return create(h, &s, more, ret, err);
 }
 
 int vps_create(struct vps_host *h, const struct vps_spec *spec, const struct progress *p,
@@ -224,11 +263,8 @@ int vps_create(struct vps_host *h, const struct vps_spec *spec, const struct pro
 
 	if (r < 0)
 		return vps_err_sys(err, r, "create");
-	/* these are the store's to say */
-	s.addrs = strv_free(s.addrs);
 	str_set(&s.image_digest, NULL);
-	s.id_base = 0;
-	r = create(h, &s, ret, err);
+	r = create_with(h, &s, &(struct create_more){0}, ret, err);
 	return r < 0 ? vps_err_wrap(err, r, "create%s%.63s", spec->name ? " " : "",
 				    spec->name ? spec->name : "")
 		     : 0;
@@ -272,7 +308,7 @@ static int rebuild_apply(struct vps_locked *l, const char *image, const char *di
 	unlinkat(l->dir, "last-error", 0);
 	r = make_disk(l, &l->spec, err);
 	r = r ?: store_write_spec(l->dir, &l->spec, err);
-	r = r ?: pin(l->h, l->id, digest, err);
+	r = r ?: store_pin(l->h, l->id, digest, err);
 	if (r < 0)
 		return r;
 	if (unlinkat(l->dir, REBUILD_MARKER, 0) < 0)
@@ -305,7 +341,8 @@ static int rebuild(struct vps_locked *l, const char *image, struct vps_err *err)
 		r = str_set(&s.image, image);
 	if (r < 0)
 		return vps_err_sys(err, r, "rebuild");
-	r = resolve_image(l->h, &s, err);
+	r = str_set(&s.image_digest, NULL); /* resolved anew */
+	r = r ?: resolve_image(l->h, &s, err);
 	r = r ?: spec_check_host(l->h, &s, err);
 	r = r ?: pin_second(l->h, s.id, s.image_digest, err);
 	if (r < 0)

@@ -31,6 +31,9 @@ enum ctl_type {
 	/* the sender has torn down: the monitor removes its files and ends (end of file) */
 	CTL_DONE,
 	CTL_POLICY,	/* struct ctl_policy: `vps set` of a running one; CTL_OK */
+	/* The sender keeps the VPS still for a copy, as <run>/<id>/frozen says. Answer CTL_OK. When it goes and the note is
+	 * still there, the monitor has it thawed (`vps _thaw`). */
+	CTL_STILL,
 	/* monitor -> client */
 	CTL_OK = 64,
 	CTL_ERR,	/* struct vps_err */

@@ -25,7 +25,8 @@ struct event_field {
 	int64_t num;
 };
 /* Events there are: create start ready stop exit restart oom pause unpause set rename rebuild
- * delete suspend resume start-failed teardown-failed adopt lost. id 0: of the host; name may be NULL. Long
+ * delete suspend resume snapshot snapshot-delete snapshot-restore backup start-failed teardown-failed adopt lost.
+ * id 0: of the host; name may be NULL. Long
  * strings are cut. 0 or -errno; a caller goes on when an event cannot be written. run_fd: the
  * host's run directory. */
 int event_add(int run_fd, unsigned id, const char *name, const char *event,

@@ -128,23 +128,51 @@ static int unit(struct guest_plan *p, const char *name, const char *text)
 	return 0;
 }
 
+static int add_removal(struct guest_plan *p, const char *path)
+{
+	struct guest_file *f = guest_add(p, path, NULL, 0);
+
+	if (!f)
+		return -ENOMEM;
+	f->remove = true;
+	f->optional = p->in->copied; /* a tenant's disk, whatever it made of the place */
+	return 0;
+}
+
+/* What two servers must not have the same: seeds of random numbers, secrets, and ids beside machine-id. */
+static int copied_things(struct guest_plan *p)
+{
+	static const char *const paths[] = {
+		"/var/lib/dbus/machine-id", /* then it is that of /etc */
+		"/var/lib/systemd/random-seed",
+		"/var/lib/systemd/credential.secret",
+		"/var/lib/urandom/random-seed",
+		"/var/lib/NetworkManager/secret_key",
+		"/var/lib/dhcp/dhclient.leases",
+		"/var/lib/dhcp/dhclient.eth0.leases",
+		"/var/lib/dhcp/dhclient6.eth0.leases",
+	};
+
+	for (size_t i = 0; p->in->copied && i < ARRAY_LEN(paths); i++)
+		if (add_removal(p, paths[i]) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
 /* Host keys that come with an image are known to all who have the image: they go, and new ones are made
  * inside at the first boot. */
 static int ssh_host_keys(struct guest_plan *p)
 {
 	static const char *const kinds[] = {"rsa", "dsa", "ecdsa", "ed25519"};
 
-	if (!p->facts->sshd)
+	if (!p->facts->sshd && !p->in->copied)
 		return 0;
-	for (size_t i = 0; i < ARRAY_LEN(kinds) && p->facts->ssh_host_keys; i++)
+	for (size_t i = 0; i < ARRAY_LEN(kinds) && (p->facts->ssh_host_keys || p->in->copied); i++)
 		for (int pub = 0; pub < 2; pub++) {
 			autofree char *path =
 				str_fmt("/etc/ssh/ssh_host_%s_key%s", kinds[i], pub ? ".pub" : "");
-			struct guest_file *f = path ? guest_add(p, path, NULL, 0) : NULL;
-
-			if (!f)
+			if (!path || add_removal(p, path) < 0)
 				return -ENOMEM;
-			f->remove = true;
 		}
 	if (p->facts->init == GUEST_INIT_SYSTEMD)
 		return unit(p, "vps-ssh-keys.service",
@@ -152,6 +180,7 @@ static int ssh_host_keys(struct guest_plan *p)
 			    "Description=Make this server's own SSH host keys\n"
 			    "Before=ssh.service sshd.service\n"
 			    "ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n"
+			    "ConditionPathExists=/usr/bin/ssh-keygen\n"
 			    "\n"
 			    "[Service]\n"
 			    "Type=oneshot\n"
@@ -268,6 +297,7 @@ static int first_boot_files(struct guest_plan *p, struct vps_err *err)
 	int r = machine_id(p);
 
 	r = r < 0 ? r : root_keys(p);
+	r = r < 0 ? r : copied_things(p);
 	r = r < 0 ? r : ssh_host_keys(p);
 	if (r < 0)
 		return r;

@@ -10,7 +10,7 @@
  *
  * At every start: /etc/resolv.conf (unless systemd-resolved or resolvconf has it) and the network
  * file of whichever service is there, as long as their first line is still ours; /etc/hostname
- * when the definition names one. At the first: machine-id, ssh keys of root, fresh ssh host keys
+ * when the definition names one. At the first (of a clone as well): machine-id, ssh keys of root, fresh ssh host keys
  * (made inside), the cloud-init seed, or a script given as user data.
  */
 #ifndef VPS_RUNTIME_GUESTCONF_H
@@ -58,6 +58,7 @@ struct guest_input {
 	char *const *dns, *const *dns_search; /* the spec's, or the host's */
 	bool first_boot;
 	bool system;			      /* the image's own init runs */
+	bool copied;	/* the disk is a copy of another VPS's: what made that one itself goes at the first boot */
 };
 /* First line of what is ours in files that a tenant may take over by removing it. */
 #define GUEST_MARK "# vps: "

@@ -19,6 +19,7 @@
 #include "runtime/keeper.h"
 #include "runtime/lxcfs.h"
 #include "runtime/microvm/microvm.h"
+#include "runtime/migrate/migrate.h"
 #include "runtime/monitor.h"
 
 #define GC_HELP	   "`vps host gc` removes it"
@@ -124,6 +125,24 @@ static const char *run_trouble(struct vps_host *h, unsigned id, bool *ret_live)
 	return *ret_live ? "it runs without a monitor" : "its end was not cleaned up";
 }
 
+/* What an interrupted copy of a disk left. */
+static const char *copy_trouble(struct vps_host *h, unsigned id)
+{
+	autoclose int run_dir = store_run_dir(h, id);
+	autoclose int dir = store_dir(h, id);
+
+	if (still_is_left(run_dir) && !is_busy(h, id))
+		return "an interrupted copy of its disk left it frozen";
+	if (dir >= 0 && (fs_exists(dir, "switch") || snap_is_left(dir)) && !is_busy(h, id))
+		return "an interrupted copy of its disk";
+	return NULL;
+}
+
+static const char *trouble_of(struct vps_host *h, unsigned id, bool *ret_live)
+{
+	return run_trouble(h, id, ret_live) ?: copy_trouble(h, id);
+}
+
 /* Taking the lock reconciles. */
 static int mend_run(struct vps_host *h, unsigned id, struct vps_err *err)
 {
@@ -134,7 +153,7 @@ static int mend_run(struct vps_host *h, unsigned id, struct vps_err *err)
 
 	if (r < 0)
 		return r;
-	return run_trouble(h, id, &live) ? vps_err_set(err, VPS_ESTATE, "it could not be mended") : 0;
+	return trouble_of(h, id, &live) ? vps_err_set(err, VPS_ESTATE, "it could not be mended") : 0;
 }
 
 static void check_runs(struct check *c)
@@ -142,7 +161,7 @@ static void check_runs(struct check *c)
 	for (size_t i = 0; i < c->n_defined; i++) {
 		unsigned id = c->defined[i];
 		bool live, busy = is_busy(c->h, id);
-		const char *trouble = run_trouble(c->h, id, &live);
+		const char *trouble = trouble_of(c->h, id, &live);
 
 		if (trouble && !busy) {
 			struct vps_err err = {0};
@@ -292,11 +311,21 @@ static void check_names(struct check *c)
 	}
 }
 
+/* "<id>-link-<pid>": while a linked clone of id is made, under its lock. */
+static bool is_clone_pin(const char *owner, unsigned *ret_id)
+{
+	autofree char *id = strndup(owner, strcspn(owner, "-"));
+
+	return id && str_starts(owner + strlen(id), "-link-") && parse_vps_id(id, ret_id);
+}
+
 static void check_pins(struct check *c)
 {
 	auto_strv owners = NULL;
 	struct img_store *images;
 
+	if (c->fix)
+		restore_clean(c->h);
 	if (vps_host_images(c->h, &images, NULL) < 0 || img_pins(images, &owners) < 0)
 		return;
 	for (char **p = owners; p && *p; p++) {
@@ -304,6 +333,12 @@ static void check_pins(struct check *c)
 		unsigned id;
 		autoclose int dir = -1;
 
+		if (is_clone_pin(*p, &id)) {
+			if (!is_busy(c->h, id))
+				leftover(c, id, c->fix ? img_unpin(images, *p) : 0, &err,
+					 "an image is pinned for an interrupted clone");
+			continue;
+		}
 		if (!parse_vps_id(*p, &id) || is_in(c->defined, c->n_defined, id))
 			continue;
 		dir = store_dir(c->h, id);

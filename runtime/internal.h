@@ -175,6 +175,19 @@ int store_seccomp(int dir, struct vps_spec *s, struct vps_err *err);
 int rebuild_finish(struct vps_locked *l, struct vps_err *err);
 /* A set was killed while it took leases: some may be in no definition. */
 #define LEASING_FILE "leasing"
+/* A copy of another disk (of a snapshot) as the one that is about to be exchanged for this VPS's: d as img_disk_copy has
+ * it. Until set_exchange, or after a kill, it is scrap. */
+struct switch_disk {
+	int from;
+	const struct img_disk_spec *was, *d;
+	bool booted; /* somebody's first boot was on it */
+};
+int switch_begin(struct vps_locked *l, const struct switch_disk *d, const struct progress *p, struct vps_err *err);
+/* Of a stopped VPS: now, in which only image and kind of disk may be others, and that disk. From its marker on, which is
+ * set's, it happens. */
+int set_exchange(struct vps_locked *l, const struct vps_spec *now, struct vps_err *err);
+/* Pin an image for it, instead of the one before. */
+int store_pin(struct vps_host *h, unsigned id, const char *digest, struct vps_err *err);
 /* The other wall for a stopped VPS, in set's steps (switch.c): the kind of disk that it wants; a copy on one, when
  * that must be; the exchange, once set's marker is there; the rest goes. */
 int switch_plan(struct vps_locked *l, struct vps_spec *now, struct vps_err *err);
@@ -192,6 +205,19 @@ int lease_take(struct vps_host *h, const struct vps_spec *was, struct vps_spec *
 	       struct vps_err *err);
 /* Whatever have holds and keep (may be NULL) does not. */
 void lease_give_back(struct vps_host *h, const struct vps_spec *have, const struct vps_spec *keep);
+/* Its disk began as a copy of another VPS's. */
+#define COPIED_FILE "copied"
+/* Of a create that is a clone or a restore; all may be 0. */
+struct create_more {
+	/* Instead of a fresh disk: l->dir/disk, of s's limits and kind. s->disk_backend is set when it returns. */
+	int (*make_disk)(void *arg, struct vps_locked *l, struct vps_spec *s, struct vps_err *err);
+	void *arg;
+	bool booted, copied;
+	const char *uuid; /* its own from before, if nobody has it */
+};
+/* As vps_create, but for these; the image is the one of spec->image_digest. */
+int create_with(struct vps_host *h, const struct vps_spec *spec, const struct create_more *more, struct vps_info *ret,
+		struct vps_err *err);
 /* Start and stop of a locked VPS. */
 struct start_more {
 	unsigned restarts, failures; /* of a restart by the monitor */

@@ -37,6 +37,22 @@ libruntime_a_SOURCES += \
 	runtime/tar_sync.c runtime/tar_unpack.c \
 	runtime/vps_exec.c
 
+# streams, snapshots, clones, backups
+libruntime_a_SOURCES += \
+	runtime/migrate/backup.c runtime/migrate/backup.h \
+	runtime/migrate/backup_read.c \
+	runtime/migrate/clone.c \
+	runtime/migrate/cron.c \
+	runtime/migrate/feeder.c \
+	runtime/migrate/migrate.h \
+	runtime/migrate/restore.c \
+	runtime/migrate/restore_refs.c \
+	runtime/migrate/snapshot.c \
+	runtime/migrate/snapstore.c \
+	runtime/migrate/still.c \
+	runtime/migrate/stream.c runtime/migrate/stream.h \
+	runtime/migrate/stream_file.c
+
 # core: the monitor and what commands say to it, events, guest files, lxcfs
 libruntime_a_SOURCES += \
 	runtime/console.c \

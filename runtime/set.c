@@ -275,6 +275,12 @@ static int change_commit(struct change *c, struct vps_err *err)
 		return r;
 	}
 	lease_give_back(l->h, c->was, c->now);
+	if (!str_eq(c->was->image_digest, c->now->image_digest)) {
+		/* Of a snapshot, whose pin keeps it until here. A failure leaves the marker: the next one does it. */
+		r = store_pin(l->h, l->id, c->now->image_digest, err);
+		if (r < 0)
+			return r;
+	}
 	unlinkat(l->dir, SET_MARKER, 0);
 	(void)switch_clean(l, NULL); /* else the next who locks it does */
 	if (spec_copy(&copy, c->now) == 0) {
@@ -306,6 +312,20 @@ int set_finish(struct vps_locked *l, struct vps_err *err)
 		return vps_err_wrap(err, r, "'%s': " SET_MARKER, l->spec.name);
 	r = spec_copy(&was, &l->spec);
 	r = r ?: change_open(&c, err);
+	return r ?: change_commit(&c, err);
+}
+
+int set_exchange(struct vps_locked *l, const struct vps_spec *now, struct vps_err *err)
+{
+	auto_done(spec_done) struct vps_spec was;
+	auto_done(change_done) struct change c = {.l = l, .was = &was, .now = now, .netns = -1, .run_dir = -1};
+	int r = spec_copy(&was, &l->spec);
+
+	if (r < 0) {
+		spec_init(&was);
+		return vps_err_sys(err, r, "exchange the disk");
+	}
+	r = write_marker(&c, err);
 	return r ?: change_commit(&c, err);
 }
 

@@ -97,6 +97,8 @@ struct vps_spec {
 	enum spec_restart restart;
 	unsigned restart_max; /* 0: no cap */
 	bool remove_on_exit; /* run --rm */
+	char *snapshot_schedule, *snapshot_pattern; /* crontab(5), strftime(3) */
+	uint64_t snapshot_expiry; /* ms; SPEC_UNSET: never */
 	char **ssh_keys; /* strv: public keys for root */
 	char *user_data; /* text of the NoCloud user-data */
 	char **labels;	 /* strv "K=V" */

@@ -3,11 +3,13 @@
 #include <ctype.h>
 #include <net/if.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "base/str.h"
 #include "images/images.h"
 #include "netns/netns.h"
+#include "runtime/migrate/migrate.h"
 #include "runtime/spec.h"
 #include "runtime/spec_fields.h"
 
@@ -234,6 +236,24 @@ int spec_chk_signal(const char *v, struct vps_err *err)
 {
 	return spec_signal_parse(v) > 0 ? 0
 					: bad(err, v, "not a signal; for example TERM or RTMIN+3");
+}
+
+int spec_chk_schedule(const char *v, struct vps_err *err)
+{
+	struct cron c;
+
+	return cron_parse(v, &c, err);
+}
+
+/* What strftime(3) makes of it has to be a name. */
+int spec_chk_pattern(const char *v, struct vps_err *err)
+{
+	const struct tm tm = {.tm_year = 125, .tm_mday = 1};
+	char name[SPEC_NAME_MAX + 1];
+
+	if (!all_of(v, "_.-%") || pattern_name(v, &tm, name) < 0)
+		return bad(err, v, "gives no name of a snapshot; for example auto-%Y%m%d-%H%M");
+	return 0;
 }
 
 int spec_chk_user(const char *v, struct vps_err *err)
@@ -468,6 +488,9 @@ static int check_inside(const struct vps_spec *s, struct vps_err *err)
 	r = r ?: check_str("workdir", s->workdir, spec_chk_abs_path, err);
 	r = r ?: check_str("hostname", s->hostname, spec_chk_hostname, err);
 	r = r ?: check_str("stop-signal", s->stop_signal, spec_chk_signal, err);
+	r = r ?: check_str("snapshot-schedule", s->snapshot_schedule, spec_chk_schedule, err);
+	r = r ?: check_str("snapshot-pattern", s->snapshot_pattern, spec_chk_pattern, err);
+	r = r ?: check_range("snapshot-expiry", s->snapshot_expiry, 60000, SPEC_EXPIRY_MOST, err);
 	r = r ?: check_mounts(s, err);
 	r = r ?: check_list("device", s->devices, spec_chk_device, err);
 	r = r ?: check_list("sysctl", s->sysctls, spec_chk_sysctl, err);

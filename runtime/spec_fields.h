@@ -56,6 +56,8 @@ int spec_chk_cap(const char *v, struct vps_err *err);
 int spec_chk_feature(const char *v, struct vps_err *err);
 int spec_chk_cpuset(const char *v, struct vps_err *err);
 int spec_chk_signal(const char *v, struct vps_err *err);
+int spec_chk_schedule(const char *v, struct vps_err *err);
+int spec_chk_pattern(const char *v, struct vps_err *err);
 int spec_chk_user(const char *v, struct vps_err *err);
 int spec_chk_abs_path(const char *v, struct vps_err *err);
 int spec_chk_ssh_key(const char *v, struct vps_err *err);
@@ -73,6 +75,7 @@ int spec_chk_cmdline(const char *v, struct vps_err *err);
 #define SPEC_BYTES_MOST	  (1ull << 60)
 /* Bits a second, and tracked connections: what netns can hold to. */
 #define SPEC_RATE_LEAST	     8000ull
+#define SPEC_EXPIRY_MOST     (36525ull * 86400000) /* ms: 100 years */
 #define SPEC_RATE_MOST	     100000000000ull
 #define SPEC_CONNTRACK_LEAST 64
 #define SPEC_CONNTRACK_MOST  1048576

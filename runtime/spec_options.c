@@ -305,6 +305,17 @@ static int set_stop_timeout(struct vps_spec *s, const struct spec_setter *how, c
 	return 0;
 }
 
+static int set_snapshot_expiry(struct vps_spec *s, const struct spec_setter *how, const char *v,
+			       struct vps_err *err)
+{
+	uint64_t ms = SPEC_UNSET;
+
+	if (!clears(v) && (parse_duration_ms(v, &ms) < 0 || ms < 60000 || ms > SPEC_EXPIRY_MOST))
+		return usage(err, v, "not a time from one minute to 100 years; for example 12h or 7d");
+	s->snapshot_expiry = ms;
+	return 0;
+}
+
 static int set_seccomp(struct vps_spec *s, const struct spec_setter *how, const char *v,
 		       struct vps_err *err)
 {
@@ -454,6 +465,12 @@ static const struct spec_option table[] = {
 	{"boot-order", "bootorder", "N", "higher starts earlier", 1, 0, 0, G7, FN(set_boot_order)},
 	{"restart", NULL, "POLICY", "no, on-failure[:N] or always[:N]", 1, 0, 0, G7,
 	 FN(set_restart)},
+	{"snapshot-schedule", NULL, "CRON", "when a snapshot is made: '0 3 * * *', @daily", 1, 0, 0, G7,
+	 STR(snapshot_schedule, spec_chk_schedule)},
+	{"snapshot-expiry", NULL, "TIME", "for how long scheduled ones are kept (for ever)", 1, 0, 0, G7,
+	 FN(set_snapshot_expiry)},
+	{"snapshot-pattern", NULL, "NAME", "their names, as of strftime (auto-%Y%m%d-%H%M)", 1, 0, 0, G7,
+	 STR(snapshot_pattern, spec_chk_pattern)},
 	{NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL},
 };
 

@@ -128,7 +128,8 @@ static int probe_root(struct start *s, struct vps_err *err)
 static int plan_files(struct start *s, struct vps_err *err)
 {
 	const struct vps_spec *spec = &s->l->spec;
-	struct guest_input in = {.spec = spec, .addrs = spec->addrs, .first_boot = s->first_boot};
+	struct guest_input in = {.spec = spec, .addrs = spec->addrs, .first_boot = s->first_boot,
+				 .copied = fs_exists(s->l->dir, COPIED_FILE)};
 	int r = init_plan_dns(spec, s->l->h->conf.dns, &s->dns, &s->dns_search);
 
 	if (r < 0)

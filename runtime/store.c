@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "runtime/internal.h"
 #include "runtime/migrate/suspend.h"
+#include "runtime/migrate/migrate.h"
 
 #define SPEC_FILE     "spec.json"
 #define SPEC_FILE_MAX (1u << 20)
@@ -296,6 +297,9 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 		release_name(h, id, who);
 		r = no_such(who, err);
 	}
+	/* Before anything else: who waits for a frozen disk cannot even be ended. */
+	if (r == 0)
+		r = still_finish(&l, err);
 	if (r == 0)
 		r = reconcile(&l, &state, &running, err);
 	if (r == 0)
@@ -306,6 +310,8 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 		r = set_finish(&l, err);
 	if (r == 0)
 		r = rebuild_finish(&l, err);
+	if (r == 0)
+		r = snap_clean(&l, false, err);
 	if (r < 0) {
 		locked_done(&l);
 		return r;

@@ -7,7 +7,10 @@
  * which boots for that. Behind the container's wall the stream is unpacked over the image's layers and a fresh
  * disk; what equals the image is not written.
  *
+ * The same way a snapshot's disk becomes a VPS's (switch_begin, set_exchange).
+ *
  *   switch/new/disk   the copy; of no account until set's marker is there, then about to be the disk
+ *   switch/new/first-boot, booted   of a snapshot: whether the next boot is the first on that disk
  *   switch/old/disk   what was the disk; to be removed
  */
 #include <fcntl.h>
@@ -29,6 +32,8 @@
 #define NEW    SWITCH "/new"
 #define OLD    SWITCH "/old"
 #define DISK   "disk"
+#define FIRST_BOOT "first-boot"
+#define BOOTED	   "booted"
 
 /* ---- what is there, and away with it ---------------------------------------------- */
 
@@ -60,13 +65,24 @@ static int rename_disk(int dir, const char *from, const char *to, struct vps_err
 	return r < 0 ? vps_err_sys(err, r, "rename '%s'", from) : 0;
 }
 
+/* The files of the first boot belong to a disk. */
+static int exchange_boot(int dir)
+{
+	if (fs_exists(dir, NEW "/" FIRST_BOOT) && unlinkat(dir, FIRST_BOOT_DONE, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return fs_exists(dir, NEW "/" BOOTED) ? fs_write_rename(dir, FIRST_BOOT_DONE, "", 0, 0600) : 0;
+}
+
 /* May be cut anywhere and be called again: as long as the new disk is in its place, it has not happened. */
 int switch_commit(struct vps_locked *l, struct vps_err *err)
 {
-	int r = 0;
+	int r;
 
 	if (!fs_exists(l->dir, NEW "/" DISK))
 		return 0;
+	r = exchange_boot(l->dir);
+	if (r < 0)
+		return vps_err_sys(err, r, "first boot");
 	if (fs_exists(l->dir, DISK)) {
 		r = fs_mkdir_p(l->dir, OLD, 0700);
 		r = r < 0 ? vps_err_sys(err, r, "make " OLD)
@@ -276,4 +292,24 @@ int switch_prepare(struct vps_locked *l, struct vps_spec *now, struct vps_err *e
 	}
 	r = fs_sync_dir(l->dir, NEW);
 	return r < 0 ? vps_err_sys(err, r, "write the new disk") : 0;
+}
+
+int switch_begin(struct vps_locked *l, const struct switch_disk *d, const struct progress *p, struct vps_err *err)
+{
+	autoclose int dir = -1;
+	int r = fs_mkdir_p(l->dir, NEW, 0700);
+
+	dir = r < 0 ? r : fs_open_dir(l->dir, NEW);
+	if (dir < 0)
+		return vps_err_sys(err, dir, "make " NEW);
+	r = img_disk_copy(d->from, d->was, dir, d->d, NULL, p, err);
+	if (r == 0) {
+		r = fs_write_rename(dir, d->booted ? BOOTED : FIRST_BOOT, "", 0, 0600);
+		r = r ?: fs_sync_dir(dir, ".");
+		if (r < 0)
+			vps_err_sys(err, r, "write the new disk");
+	}
+	if (r < 0)
+		switch_clean(l, NULL);
+	return r;
 }

@@ -242,6 +242,93 @@ int vps_tar_pack(int dirfd, const char *name, const char *as, int tar_fd, struct
 /* unpack: the number of entries that were left out. */
 int vps_tar_unpack(int dirfd, const char *as, int tar_fd, struct vps_err *err);
 
+/* ---- snapshots, clones, backups --------------------------------------------- */
+
+/* The disk of a VPS as it was at one instant; of a running one consistent, by a pause of mostly milliseconds. */
+struct vps_snapshot {
+	char *name, *description; /* description may be NULL */
+	uint64_t created;	  /* seconds since 1970 */
+	uint64_t expires;	  /* 0: never */
+	bool scheduled;
+	char *how;		  /* "stopped", "frozen file system", … */
+	uint64_t still_us;	  /* for how long it was */
+	char *image, *image_digest, *disk_backend;
+	uint64_t disk;		  /* SPEC_UNSET: without limit */
+	uint64_t used;		  /* bytes in it; UINT64_MAX - 1: nobody counts */
+};
+struct vps_snapshot_opts {
+	const char *description;
+	uint64_t expiry_ms; /* 0: kept until it is deleted */
+	bool scheduled;
+};
+void vps_snapshot_done(struct vps_snapshot *s);
+/* name NULL: made of the definition's pattern, or "snap-<date>-<time>". -VPS_EEXISTS. ret may be NULL. */
+int vps_snapshot_create(struct vps_host *h, const char *who, const char *name, const struct vps_snapshot_opts *o,
+			const struct progress *p, struct vps_snapshot *ret, struct vps_err *err);
+/* Oldest first. No lock. */
+int vps_snapshot_list(struct vps_host *h, const char *who, struct vps_snapshot **ret, size_t *ret_n,
+		      struct vps_err *err);
+void vps_snapshot_list_free(struct vps_snapshot *s, size_t n);
+int vps_snapshot_delete(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
+/* The VPS gets the snapshot's disk (and its image, if that was another); limits, address and all else stay as they are.
+ * A running one is stopped for the exchange alone and started again; stop: how. */
+int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name, const struct vps_stop_opts *stop,
+			 const struct progress *p, struct vps_err *err);
+struct vps_clone_opts {
+	const char *snapshot; /* of that one; NULL: the disk as it is now, of a running VPS as of a snapshot */
+	/* The disk so far becomes a layer below a fresh one, shared by all linked clones of a snapshot; the
+	 * original can be deleted. */
+	bool linked;
+	char *const *settings; /* strv "option=value" over the original's */
+};
+/* A new VPS named name, stopped: definition and disk of another, an identity of its own (uuid, machine-id, ssh host
+ * keys, random seeds, addresses, MAC, host name); published ports are not taken along. */
+int vps_clone(struct vps_host *h, const char *who, const char *name, const struct vps_clone_opts *o,
+	      const struct progress *p, struct vps_info *ret, struct vps_err *err);
+struct img_info;
+/* A golden image named ref: the VPS's image and one more layer, its disk. Of a stopped VPS, or a snapshot (not NULL). What
+ * is one server's own (keys, ids, seeds, cloud-init's instance) is left out. ret may be NULL. */
+int vps_publish(struct vps_host *h, const char *who, const char *snapshot, const char *ref, const struct progress *p,
+		struct img_info *ret, struct vps_err *err);
+/*
+ * Backups: one stream (runtime/migrate/backup.h) with definition, image and disk, of a running VPS consistent as a snapshot's
+ * disk is. Streams are verified as they are read; they are not secret and not signed: keep them as what they
+ * hold.
+ */
+struct vps_backup_opts {
+	int fd;		      /* to write to; a pipe will do */
+	int base_fd;	      /* incremental to this backup (read first); -1: whole */
+	const char *snapshot; /* of that one; NULL: the disk as it is now */
+	bool no_image;	      /* only the digest of its image: whoever restores has to have it */
+	int level;	      /* of zstd; 0: 3, negative: none */
+};
+struct vps_backup_result {
+	char digest[72]; /* of the stream */
+	uint64_t bytes;	 /* written */
+	uint64_t data;	 /* what they stand for */
+};
+int vps_backup(struct vps_host *h, const char *who, const struct vps_backup_opts *o, const struct progress *p,
+	       struct vps_backup_result *ret, struct vps_err *err);
+struct vps_restore_opts {
+	int fd;
+	const int *base_fds; /* plain files: what the backup is incremental to, and what that is, in any order */
+	size_t n_bases;
+	const char *name;    /* NULL: as it was called */
+	bool trust;	     /* its definition may reach for directories, devices, rights of this host */
+	bool new_identity;   /* as a clone has it: beside the original, not instead of it */
+	char *const *settings; /* strv "option=value" over the backup's */
+};
+/* A stopped VPS out of a backup, with its uuid (unless somebody has it) and addresses. All or nothing: it is there when the
+ * last byte was right. -VPS_EDIGEST, -VPS_EBADIMAGE, -ENODATA: damaged, hostile, cut off; -VPS_EEXISTS: name or
+ * address are taken; -VPS_EUSAGE: it wants trust, or the backup that it is incremental to. */
+int vps_restore(struct vps_host *h, const struct vps_restore_opts *o, const struct progress *p, struct vps_info *ret,
+		struct vps_err *err);
+/* What is due now: scheduled snapshots, and the end of those that have expired. For a timer, each minute. tell: each
+ * thing done ("snapshot auto-1", "expired auto-0"), or not. */
+int vps_snapshot_run(struct vps_host *h,
+		     void (*tell)(void *arg, const char *vps, const char *what, int r, const struct vps_err *e),
+		     void *arg, struct vps_err *err);
+
 /* ---- host ----------------------------------------------------------------- */
 
 /* One line of the run tree's event log: {"time":…,"id":…,"name":…,"event":"start",…}. Path to
@@ -271,6 +358,8 @@ int vps_host_stop_all(struct vps_host *h, unsigned parallel,
 int vps_teardown_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _restart ID): start again if the definition and state still say so. */
 int vps_restart_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
+/* For the monitor (vps _thaw ID): who kept the VPS still for a copy was killed. */
+int vps_thaw_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 /* For the monitor (vps _lxcfs-heal ID): the host's lxcfs died; put living views into the VPS. */
 int vps_lxcfs_heal_by_monitor(struct vps_host *h, unsigned id, struct vps_err *err);
 

@@ -267,6 +267,10 @@ static void handle(struct monitor *m, struct client *c, uint8_t type, const char
 			return;
 		}
 		break;
+	case CTL_STILL:
+		c->still = true;
+		client_ok(c);
+		return;
 	case CTL_POLICY:
 		if (BODY(p)) {
 			set_policy(m, c, &p);
@@ -324,12 +328,16 @@ void clients_event(struct monitor *m)
 		struct client *c = &m->clients[i];
 		short got = m->set[P_CLIENTS + i].revents;
 
+		bool still = c->still;
+
 		if (c->fd < 0 || m->set[P_CLIENTS + i].fd != c->fd || !got)
 			continue;
 		if (got & POLLOUT)
 			client_flush(c);
 		if (c->fd >= 0 && (got & (POLLIN | POLLHUP | POLLERR)))
 			client_read(m, c);
+		if (still && c->fd < 0)
+			timer_in(m, T_THAW, THAW_MS);
 	}
 	drop_stop(m);
 }

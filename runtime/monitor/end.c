@@ -296,6 +296,9 @@ void end_timers(struct monitor *m, uint64_t now)
 		m->over = true;
 	if (fired(m, T_LXCFS, now) && m->helper < 0 && !init_ended(m))
 		m->heal = helper_start(m, "_lxcfs-heal") == 0;
+	if (fired(m, T_THAW, now) && faccessat(m->a.run_dir, STILL_NOTE, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    (m->helper >= 0 || helper_start(m, "_thaw") < 0))
+		timer_in(m, T_THAW, 1000);
 	if (fired(m, T_BACKOFF, now)) {
 		helper_exec(m, "_restart");
 		timer_in(m, T_BACKOFF, 60000); /* no `vps` there just now: an upgrade */

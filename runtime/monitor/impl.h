@@ -28,6 +28,7 @@ struct client {
 	int fd; /* -1: free */
 	bool attached, exclusive, watching;
 	bool stopping; /* sent CTL_STOP: teardown is its */
+	bool still;    /* keeps the VPS still as long as it is there */
 	bool told;     /* has CTL_EXIT */
 	uint64_t lost; /* bytes dropped in front of the queue */
 	char *queue;   /* QUEUE_SIZE by mmap while anything waits, else NULL */
@@ -49,6 +50,7 @@ enum timer {
 	T_REAP,	    /* the adopter's patience for an exit code */
 	T_KEEPER,   /* find or start a keeper again */
 	T_LXCFS,    /* heal again */
+	T_THAW,	    /* who kept the VPS still is gone: does it go on? */
 	T_LINGER,   /* the last words have had their time */
 	T_N
 };
@@ -104,6 +106,9 @@ void say(struct monitor *m, const char *event, const char *key, const char *str,
 void status_changed(struct monitor *m);
 void open_gate(struct monitor *m);
 void ignore_signals(void);
+
+#define STILL_NOTE "frozen" /* in the run directory: runtime/migrate/still.c */
+#define THAW_MS	   200 /* one that was killed may have a guard, which is faster */
 
 /* console.c */
 void console_open(struct monitor *m);

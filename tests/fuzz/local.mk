@@ -46,3 +46,18 @@ tests_fuzz_checkpoint_fuzz_SOURCES = tests/fuzz/checkpoint_fuzz.c runtime/contai
 nodist_tests_fuzz_checkpoint_fuzz_SOURCES = runtime/container/criu.pb-c.c
 tests_fuzz_checkpoint_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_checkpoint_fuzz_LDADD = $(PROTOBUF_C_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/stream_fuzz
+tests_fuzz_stream_fuzz_SOURCES = tests/fuzz/stream_fuzz.c runtime/migrate/stream.c \
+	runtime/migrate/stream_file.c $(libbase_a_SOURCES)
+tests_fuzz_stream_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_stream_fuzz_LDADD = $(ZSTD_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
+
+noinst_PROGRAMS += tests/fuzz/backup_fuzz
+tests_fuzz_backup_fuzz_SOURCES = tests/fuzz/backup_fuzz.c runtime/migrate/backup_read.c \
+	runtime/migrate/cron.c runtime/migrate/stream.c runtime/spec.c runtime/spec_check.c \
+	runtime/spec_json.c runtime/spec_parse.c images/disk.c images/disk_btrfs.c images/disk_copy.c \
+	images/disk_dir.c images/disk_loop.c images/disk_quota.c images/ext4.c images/loopdev.c \
+	images/tree_copy.c netns/text.c $(libbase_a_SOURCES)
+tests_fuzz_backup_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
+tests_fuzz_backup_fuzz_LDADD = $(ZSTD_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)

@@ -116,4 +116,56 @@ test_what_cannot_be() {
 	expect_fail vps top --once m
 }
 
+# By blocks, and each copy is a guest's again (I5).
+guests() { [ -f "$VPS_ROOT/instances/$(id_of "$1")/disk/guest-written" ]; }
+image_of() { echo "$VPS_ROOT/instances/$(id_of "$1")/disk/disk.img"; }
+test_copies_of_a_guests_disk() {
+	vps create g --image tiny --isolation vm --memory 128M --disk 32M --net none --kernel "$work/vmlinuz-fake" -q
+	vps start g -q
+	vps stop g --kill -q
+	guests g
+	printf 'then' | dd of="$(image_of g)" bs=1 seek=5000000 conv=notrunc 2>/dev/null
+	vps snapshot create -q g s
+	printf 'now!' | dd of="$(image_of g)" bs=1 seek=5000000 conv=notrunc 2>/dev/null
+	vps clone -q g c --snapshot s >/dev/null
+	guests c
+	expect "$(dd if="$(image_of c)" bs=1 skip=5000000 count=4 2>/dev/null)" then
+	vps start c -q
+	expect "$(status_of c)" running
+	vps delete -f -q c
+	vps backup -q g -o "$work/m.vps"
+	[ "$(stat -c %s "$work/m.vps")" -lt 8000000 ] # not its holes
+	vps snapshot restore g s
+	guests g
+	expect "$(dd if="$(image_of g)" bs=1 skip=5000000 count=4 2>/dev/null)" then
+	vps backup -q g -o "$work/m2.vps" --base "$work/m.vps"
+	[ "$(stat -c %s "$work/m2.vps")" -lt $(($(stat -c %s "$work/m.vps") / 2)) ]
+	expect_exit 2 vps restore "$work/m.vps" --name r
+	grep -q 'a kernel file' "$work/.err"
+	vps restore -q "$work/m.vps" --name r --trust >/dev/null
+	guests r
+	cmp -n 4 -i 5000000:0 "$(image_of r)" <(printf 'now!')
+	vps restore -q "$work/m2.vps" --name r2 --base "$work/m.vps" --trust >/dev/null
+	cmp "$(image_of r2)" "$(image_of g)"
+	vps start r -q
+	expect "$(status_of r)" running
+	vps delete -f -q r r2
+	# files are for the guest itself to read
+	expect_exit 5 vps image publish g x:1
+	expect_exit 5 vps clone g c --linked
+	# a container has no use for such a disk
+	vps create n --image tiny --disk 32M --net none -q
+	vps snapshot create -q n s
+	vps set n --isolation vm --kernel "$work/vmlinuz-fake" -q
+	vps start n -q
+	vps stop n --kill -q
+	vps snapshot create -q n t
+	vps snapshot restore n s # no guest's yet
+	! guests n
+	vps set n --isolation container --kernel '' -q
+	expect_exit 5 vps snapshot restore n t
+	grep -q 'isolation vm' "$work/.err"
+	vps delete -q n g
+}
+
 run_tests

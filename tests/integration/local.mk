@@ -27,7 +27,7 @@ tests_integration_vmm_init_LDFLAGS = -static
 check_PROGRAMS += tests/integration/guest_tool
 tests_integration_guest_tool_SOURCES = tests/integration/guest_tool.c
 tests_integration_guest_tool_LDADD = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a \
-	$(ARCHIVE_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(base_libs)
+	$(ARCHIVE_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(ZSTD_LIBS) $(base_libs)
 
 # In the place of vps-vmm, for jail.sh.
 check_PROGRAMS += tests/integration/vmm_fake

@@ -160,4 +160,26 @@ test_a_command() {
 	expect "$(timeout 200 vps run --rm --image tiny --isolation vm --memory 128M --cpus 1 --disk 64M --net none -- sh -c 'echo out; exit 5' 2>"$work/e" || echo $?)" $'out*5'
 }
 
+# The guest freezes its own file system for a copy of its disk.
+test_copies_while_it_runs() {
+	vps launch -q k --image tiny --isolation vm --memory 128M --disk 32M --net none -- sh -c 'while :; do date >/t; sync; sleep 0.1; done' >/dev/null
+	wait_until 200 vps exec k test -s /t
+	vps exec k sh -c 'echo then >/f; sync'
+	vps snapshot create -q k s
+	expect "$(vps snapshot show k s)" '*frozen by the guest*'
+	vps exec k sh -c 'echo now >/f; sync'
+	vps backup -q k -o "$work/k.vps"
+	e2fsck -fn "$VPS_ROOT/instances/$(id_of k)/snapshots/s/disk/disk.img"
+	vps snapshot restore k s -f
+	wait_until 200 vps exec k true
+	expect "$(vps exec k cat /f)" then
+	vps delete -f -q k
+	vps restore -q "$work/k.vps" >/dev/null
+	vps start -q k
+	wait_until 200 vps exec k true
+	expect "$(vps exec k cat /f)" now
+	vps clone -q k l >/dev/null
+	expect "$(vps exec k cat /f)" now
+	vps delete -f -q k l
+}
 run_tests

@@ -3,6 +3,10 @@ tests_unit_images_disk_test_SOURCES = tests/unit/images_disk.c tests/unit/images
 	tests/unit/base_util.h
 tests_unit_images_disk_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) $(UNIT_LIBS)
 unit_programs += tests/unit/images_disk_fs_test
+unit_programs += tests/unit/images_disk_copy_test
+tests_unit_images_disk_copy_test_SOURCES = tests/unit/images_disk_copy.c tests/unit/images_disk_util.h
+tests_unit_images_disk_copy_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_images_disk_copy_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) $(UNIT_LIBS)
 tests_unit_images_disk_fs_test_SOURCES = tests/unit/images_disk_fs.c \
 	tests/unit/images_disk_util.h tests/unit/base_util.h
 tests_unit_images_disk_fs_test_LDADD = libimages.a $(ARCHIVE_LIBS) $(base_libs) $(UNIT_LIBS)

@@ -18,7 +18,7 @@ tests_unit_runtime_adopt_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS) -lu
 
 # the core
 runtime_libs = libruntime.a libimages.a libnetns.a libcgroups.a libvmmapi.a $(ARCHIVE_LIBS) \
-	$(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(base_libs) $(UNIT_LIBS)
+	$(MNL_LIBS) $(NFTNL_LIBS) $(SECCOMP_LIBS) $(PROTOBUF_C_LIBS) $(CAP_LIBS) $(ZSTD_LIBS) $(base_libs) $(UNIT_LIBS)
 unit_programs += tests/unit/runtime_spec_test tests/unit/runtime_conf_test \
 	tests/unit/runtime_plan_test tests/unit/runtime_store_test tests/unit/runtime_tar_test
 
@@ -37,6 +37,18 @@ tests_unit_runtime_store_test_LDADD = $(runtime_libs)
 tests_unit_runtime_tar_test_SOURCES = tests/unit/runtime_tar.c tests/unit/base_util.h
 tests_unit_runtime_tar_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_tar_test_LDADD = $(runtime_libs)
+
+# streams
+unit_programs += tests/unit/runtime_stream_test
+tests_unit_runtime_stream_test_SOURCES = tests/unit/runtime_stream.c tests/unit/base_util.h
+tests_unit_runtime_stream_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_stream_test_LDADD = $(runtime_libs)
+
+# snapshots and backups
+unit_programs += tests/unit/runtime_backup_test
+tests_unit_runtime_backup_test_SOURCES = tests/unit/runtime_backup.c tests/unit/base_util.h
+tests_unit_runtime_backup_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_backup_test_LDADD = $(runtime_libs)
 
 # guest files
 unit_programs += tests/unit/runtime_guestconf_test
