@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -252,6 +253,11 @@ _Noreturn void agent_main(char **argv)
 	a.g.config = atoi(argv[1]);
 	a.g.disk = atoi(argv[2]);
 	a.g.notify = atoi(argv[3]);
+	a.g.stop_signal = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (a.g.stop_signal == MAP_FAILED)
+		a.g.stop_signal = NULL;
+	else
+		*a.g.stop_signal = -1;
 	fcntl(a.g.disk, F_SETFD, FD_CLOEXEC);
 	if (a.g.notify >= 0)
 		fcntl(a.g.notify, F_SETFD, FD_CLOEXEC);

@@ -105,6 +105,18 @@ static int export_root(struct guest *g, struct vps_err *err)
 	return tar_pack_tree(g->root, out, err);
 }
 
+/* The host's one session (cp into a VPS that is stopped): no init, no card, and the root as it lies there, with
+ * nothing mounted in it. */
+static int serve_session(struct guest *g, struct vps_err *err)
+{
+	autoclose int conn = host_connect(AGENT_EXPORT_PORT);
+
+	if (conn < 0)
+		return vps_err_sys(err, conn, "connect to the host");
+	session_run(g, conn);
+	return 0;
+}
+
 static int boot(struct guest *g, struct vps_err *err)
 {
 	int r = root_views(err);
@@ -118,8 +130,8 @@ static int boot(struct guest *g, struct vps_err *err)
 		r = prepare(g, err);
 	if (r < 0)
 		return r;
-	if (g->cfg.role == GUEST_EXPORT) {
-		r = export_root(g, err);
+	if (g->cfg.role == GUEST_EXPORT || g->cfg.role == GUEST_SESSION) {
+		r = g->cfg.role == GUEST_EXPORT ? export_root(g, err) : serve_session(g, err);
 		if (r >= 0)
 			host_tell("EXIT=0\n");
 		return r;

@@ -17,7 +17,6 @@
 #include "runtime/guest/guest.h"
 
 #define DISK_WAIT_MS 10000
-#define MERGED	     "/merged" /* a kernel's own initramfs has a /root */
 
 int root_views(struct vps_err *err)
 {

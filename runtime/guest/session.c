@@ -164,6 +164,8 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	case AGENT_STAT:
 		return stat_records(g, sb);
 	case AGENT_STOP:
+		if (g->stop_signal && *g->stop_signal >= 0)
+			g->cfg.stop_signal = *g->stop_signal;
 		return stop_init(stop_signal_of(&g->cfg, 0));
 	case AGENT_REBOOT:
 		return do_reboot(g);
@@ -185,6 +187,46 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	default:
 		return -EPROTO;
 	}
+}
+
+static void answer(int conn, int r, const struct vps_err *err)
+{
+	auto_done(agent_out_done) struct agent_out o = {0};
+
+	r = r < 0 ? agent_out_add_error(&o, r, 0, err) : agent_out_add(&o, AGENT_DONE, 0, NULL, 0);
+	if (r == 0)
+		agent_out_flush(&o, conn, true);
+}
+
+static void send_procs(int conn)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	int r = procs_records(&sb);
+
+	for (size_t at = 0; r == 0 && at < sb.len; at += AGENT_DATA_MAX) {
+		size_t n = sb.len - at < AGENT_DATA_MAX ? sb.len - at : AGENT_DATA_MAX;
+
+		r = agent_send(conn, AGENT_DATA, 1, sb.s + at, n);
+	}
+	answer(conn, r, NULL);
+}
+
+/* What the definition of a running guest has become. */
+static int do_set(struct guest *g, const char *req, size_t len, struct vps_err *err)
+{
+	auto_done(guest_cfg_done) struct guest_cfg c = {0};
+	int r = guest_cfg_parse(req, len, &c, err);
+
+	for (char **s = c.sysctls; s && *s && r == 0; s++) {
+		r = fs_write_sysctl(*s);
+		if (r < 0)
+			vps_err_sys(err, r, "sysctl '%s'", *s);
+	}
+	if (r == 0 && c.nic)
+		r = links_change(&c, err);
+	if (r == 0 && g->stop_signal)
+		*g->stop_signal = c.stop_signal;
+	return r;
 }
 
 static void answer_simple(struct guest *g, int conn, const struct agent_frame *f)
@@ -232,6 +274,7 @@ void session_run(struct guest *g, int conn)
 {
 	auto_done(agent_in_done) struct agent_in in = AGENT_IN_INIT(false);
 	auto_strbuf req = STRBUF_INIT;
+	struct vps_err err = {0};
 	struct agent_frame f;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -249,6 +292,12 @@ void session_run(struct guest *g, int conn)
 		break;
 	case AGENT_FREEZE:
 		do_freeze(g, conn, &in);
+		break;
+	case AGENT_PROCS:
+		send_procs(conn);
+		break;
+	case AGENT_SET:
+		answer(conn, do_set(g, sb_str(&req), req.len, &err), &err);
 		break;
 	default:
 		answer_simple(g, conn, &f);

@@ -36,6 +36,8 @@ uint64_t vm_memory(const struct vps_spec *s);
 unsigned vm_cpus(const struct vps_spec *s, unsigned n_cpus);
 /* What the guest's first process is told; strings are copies. 0, -ENOMEM. */
 int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret);
+/* What the agent of a running guest is told when its definition changes (AGENT_SET). 0, -ENOMEM, -EINVAL. */
+int vm_guest_change(const struct vps_spec *was, const struct vps_spec *now, struct guest_cfg *ret);
 /* The kernel's command line. */
 char *vm_cmdline(const struct vps_spec *s);
 
@@ -44,7 +46,7 @@ struct vm_fds {
 	int kvm, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
-	int export;	/* the stream of vm_export */
+	int errand;	/* what the guest of an errand connects to, both ways */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
@@ -90,9 +92,17 @@ _Noreturn void vm_jail_outside(struct vm_jail *j);
 /* ---- launch.c ------------------------------------------------------------------- */
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
-/* Boot a stopped VPS's machine only to write its root to fd as a stream of tar_pack_tree, until it is done. run has
- * spec, conf, image and disk_image. The machine ends with the caller. */
+/*
+ * A stopped VPS's machine on an errand: its kernel boots, as nobody else may look at its disk (I5), but not its
+ * init. run has spec, conf, image and disk_image. The machine ends with the caller; one that does nothing for
+ * minutes is ended: -VPS_ETIMEDOUT.
+ */
+/* Its root goes to fd as a stream of tar_pack_tree. */
 int vm_export(const struct vps_run *run, int fd, struct vps_err *err);
+/* As vps_copy_out and vps_copy_in (runtime/vps.h). */
+int vm_pack_stopped(const struct vps_run *run, const char *path, int tar_fd, struct vps_err *err);
+int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, long gid, int tar_fd,
+		      struct vps_err *err);
 /* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
 int vm_host_check(struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */
@@ -109,6 +119,8 @@ int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, in
 	      struct vps_err *err);
 int vm_freeze(const struct vps_live *l, bool paused, struct vps_err *err);
 int vm_signal(const struct vps_live *l, int sig, struct vps_err *err);
+int vm_procs(const struct vps_live *l, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+void vm_winsize(const struct vps_live *l, unsigned short rows, unsigned short cols);
 void vm_stats(const struct vps_live *l, struct vps_stats *s);
 int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
 	      struct vps_err *err);

@@ -331,9 +331,9 @@ static int agent(const char *dir, char **a)
 	if (str_eq(a[0], "exec"))
 		return run_exec(fd, a + 1);
 	if (str_eq(a[0], "pack"))
-		return must(agent_pack(fd, a[1], 1, &err), "pack");
+		return must(agent_pack(fd, a[1], 1, -1, &err), "pack");
 	if (str_eq(a[0], "unpack"))
-		return must(agent_unpack(fd, a[1], -1, -1, 0, &err), "unpack");
+		return must(agent_unpack(fd, a[1], -1, -1, 0, -1, &err), "unpack");
 	if (str_eq(a[0], "stat"))
 		show_stat(fd);
 	else

@@ -2,6 +2,7 @@
 /*
  * In the place of vps-vmm: no machine, but one that looks around in its jail and does what it is told on its console:
  *   e N   as a guest that said EXIT=N    p   that powered off    r   that rebooted    x   vps-vmm fails
+ * On an errand (runtime/microvm/launch.c) it is a guest whose agent has one file to give and takes any.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,6 +21,62 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <poll.h>
+
+#include "runtime/guest/agent.h"
+#include "runtime/tar.h"
+
+#define ERRAND "port=2,"
+#define FILE_TEXT "of the guest\n"
+
+/* A stream with the file "gift". */
+static void send_gift(int fd)
+{
+	struct tar_header h = {.name = "gift", .mode = "0000644", .uid = "0000000", .gid = "0000000",
+			       .mtime = "00000000000", .typeflag = '0', .magic = "ustar", .version = {'0', '0'}};
+	char stream[4 * TAR_BLOCK] = "";
+
+	snprintf(h.size, sizeof(h.size), "%011o", (unsigned)strlen(FILE_TEXT));
+	snprintf(h.chksum, sizeof(h.chksum), "%06o", tar_checksum(&h));
+	memcpy(stream, &h, sizeof(h));
+	memcpy(stream + TAR_BLOCK, FILE_TEXT, strlen(FILE_TEXT));
+	agent_send(fd, AGENT_DATA, 1, stream, sizeof(stream));
+}
+
+/* What a guest in the role of a session does, and how such can fail. */
+static void errand(int fd, const char *cmdline)
+{
+	static const uint8_t hello[] = {'V', 'P', 'S', 'A', AGENT_VERSION, 0, 0, 0};
+	struct agent_in in = AGENT_IN_INIT(false);
+	struct agent_frame f;
+	uint8_t refusal[] = {ENOENT, 0, 0, 0, 0, 0, 0, 0, 'n', 'o', '!'};
+	size_t got = 0;
+
+	if (strstr(cmdline, "fake.mute")) {
+		fprintf(stderr, "vps-vmm: guest: there is no disk 'disk'\n");
+		_exit(255);
+	}
+	agent_in_wait(&in, fd, -1, &f);
+	agent_send(fd, AGENT_HELLO, 0, hello, sizeof(hello));
+	if (agent_in_wait(&in, fd, -1, &f) != 1)
+		_exit(255);
+	if (strstr(cmdline, "fake.dies"))
+		_exit(99);
+	if (memmem(f.data, f.len, "/none", 5))
+		agent_send(fd, AGENT_ERROR, 0, refusal, sizeof(refusal));
+	else if (f.type == AGENT_PACK)
+		send_gift(fd);
+	else
+		while (agent_in_wait(&in, fd, -1, &f) == 1 && f.type == AGENT_DATA) {
+			uint32_t credit = (uint32_t)f.len;
+
+			got += f.len;
+			agent_send(fd, AGENT_CREDIT, 0, &credit, sizeof(credit));
+		}
+	if (got % TAR_BLOCK)
+		_exit(255);
+	agent_send(fd, AGENT_DONE, 0, NULL, 0);
+	_exit(0);
+}
 
 static const char *value(char **argv, const char *key)
 {
@@ -110,6 +167,9 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	if (send(gate, &c, 1, 0) != 1 || read(gate, &c, 1) != 1)
 		return 0;
+	for (char **a = argv; *a; a++)
+		if (strncmp(*a, ERRAND, strlen(ERRAND)) == 0)
+			errand(atoi(*a + strlen(ERRAND)), value(argv + 1, "cmdline"));
 	look(out, argv + 1);
 	send(notify, "READY=1", 7, 0);
 	p[0] = (struct pollfd){.fd = in, .events = POLLIN};

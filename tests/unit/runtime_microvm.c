@@ -186,6 +186,35 @@ static void test_guest(void **state)
 	assert_true(!c.gw6 && !c.gw_mac);
 }
 
+/* What a running guest is told: what is new, what goes, and nothing that stays. */
+static void test_change(void **state)
+{
+	auto_done(spec_done) struct vps_spec was;
+	auto_done(spec_done) struct vps_spec now;
+	auto_done(guest_cfg_done) struct guest_cfg c = {0};
+
+	machine(&was);
+	machine(&now);
+	with(&now, "pids", "300");
+	assert_int_equal(vm_guest_change(&was, &now, &c), 0);
+	assert_true(has(c.sysctls, "kernel.threads-max=300") && !c.nic && !c.addrs && !c.old_addrs);
+	guest_cfg_done(&c);
+	assert_int_equal(vm_guest_change(&now, &was, &c), 0);
+	assert_true(has(c.sysctls, "kernel.threads-max=4194304"));
+	guest_cfg_done(&c);
+
+	strv_add(&was.addrs, "10.0.0.5");
+	strv_add(&was.addrs, "10.0.0.6");
+	strv_add(&now.addrs, "10.0.0.6");
+	strv_add(&now.addrs, "fd00::5");
+	with(&was, "pids", "300");
+	with(&now, "stop-signal", "TERM");
+	assert_int_equal(vm_guest_change(&was, &now, &c), 0);
+	assert_true(!c.sysctls && c.nic && c.stop_signal == 15);
+	assert_true(has(c.addrs, "10.0.0.6/32") && has(c.addrs, "fd00::5/128") && c.gw6 && c.gw4);
+	assert_true(has(c.old_addrs, "10.0.0.5/32") && !has(c.old_addrs, "10.0.0.6/32"));
+}
+
 static void test_kernel(void **state)
 {
 	uint8_t head[1024] = {0};
@@ -219,7 +248,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_size), cmocka_unit_test(test_argv),
-		cmocka_unit_test(test_guest),	cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_guest), cmocka_unit_test(test_change),	cmocka_unit_test(test_kernel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
