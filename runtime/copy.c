@@ -54,7 +54,7 @@ static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
-	struct vps_run run = {0};
+	struct vps_run run = {.checkpoint = -1};
 	int r = vps_lock(h, who, verb, &l, err);
 
 	r = r ?: need_stopped(&l, "copied from or into", err);

@@ -48,6 +48,15 @@ struct vps_run {
 	const struct guest_file *files;
 	size_t n_files;
 	bool first_boot;
+
+	/* Directory of a verified checkpoint (runtime/migrate/checkpoint.h) to go on from; -1: boot. What
+	 * is in memory then comes from there, everything else from the fields above. */
+	int checkpoint;
+	/* With a checkpoint: called once, as soon as the network namespace is there. Addresses and routes must
+	 * stand when it returns, since connections are restored after it. A driver whose machine brings its
+	 * network along in its memory calls it, too. NULL: not wanted. */
+	int (*network)(void *arg, const struct proc_ident *init, int netns, struct vps_err *err);
+	void *network_arg;
 };
 
 struct vps_launched {
@@ -69,6 +78,12 @@ struct vps_live {
 	struct cg *cg;
 	const struct proc_ident *init; /* verified */
 	bool paused;
+};
+
+/* What a round of pre-copy did. */
+struct precopy_stats {
+	uint64_t pages_written, pages_skipped; /* of 4 KiB; skipped: in an earlier round, and unchanged */
+	uint64_t frozen_us;		       /* how long it stood still for it */
 };
 
 /* NULL where a wall has no such thing. */
@@ -116,6 +131,17 @@ struct vps_driver {
 		      struct vps_err *err);
 	/* The disk has grown. */
 	void (*grown)(const struct vps_live *l);
+	/* Freeze it and write what it holds in memory into the empty directory dir. It stays frozen afterwards, until
+	 * checkpoint_end; a caller that dies in between leaves it to reconcile, which lets it go on. On failure it
+	 * runs on as if nothing had been. parent: the directory of the last pre-copy round, or -1. */
+	int (*checkpoint)(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+	/* After a checkpoint. go_on: it runs on. Else all of it is killed, without having run another instruction; the
+	 * monitor sees init's end, and the normal teardown follows. */
+	int (*checkpoint_end)(const struct vps_live *l, bool go_on, struct vps_err *err);
+	/* One round of pre-copy into the empty directory dir while it runs; parent: of the round before, or -1.
+	 * NULL, or -VPS_EUNSUPPORTED: this kernel cannot tell what changed. */
+	int (*precopy)(const struct vps_live *l, int dir, int parent, struct precopy_stats *ret,
+		       struct vps_err *err);
 };
 
 extern const struct vps_driver container_driver, microvm_driver;

@@ -292,6 +292,7 @@ static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 		.files = s->files,
 		.n_files = s->n_files,
 		.first_boot = s->first_boot,
+		.checkpoint = -1,
 	};
 	char go;
 	int r;

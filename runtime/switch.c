@@ -120,6 +120,7 @@ static struct vps_run run_of(struct vps_locked *l, const struct vps_spec *spec, 
 		.instance_dir = l->dir,
 		.run_dir = -1,
 		.lxcfs_root = -1,
+		.checkpoint = -1,
 	};
 }
 

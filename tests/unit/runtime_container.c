@@ -66,7 +66,7 @@ static int make_fix(void **state)
 	f->conf.root = f->dir->path;
 	f->run = (struct vps_run){
 		.spec = &f->spec, .conf = &f->conf, .layers = &f->layer, .n_layers = 1,
-		.argv = idle, .lxcfs_root = -1, .instance_dir = -1, .run_dir = -1,
+		.argv = idle, .lxcfs_root = -1, .checkpoint = -1, .instance_dir = -1, .run_dir = -1,
 		.hostname = "inside",
 	};
 	*state = f;

@@ -102,7 +102,7 @@ static void test_argv(void **state)
 	auto_strv argv = NULL;
 	auto_strv none = NULL;
 	struct vps_conf conf = {.tag = (char *)(uintptr_t) "vps"};
-	struct vps_run run = {.spec = &s, .conf = &conf, .net = &net};
+	struct vps_run run = {.spec = &s, .conf = &conf, .net = &net, .checkpoint = -1};
 	struct vm_fds f = {.kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
 			   .gate = 11, .ctl = 12, .notify = 13, .console = {14, 15}, .stdio = {-1, -1, -1}};
 	char want[64];
@@ -146,7 +146,7 @@ static void test_guest(void **state)
 	auto_done(guest_cfg_done) struct guest_cfg c = {0};
 	struct guest_file file = {.path = (char *)(uintptr_t) "/etc/x", .data = (char *)(uintptr_t) "a\0b", .len = 3};
 	char *argv[] = {(char *)(uintptr_t) "/bin/true", NULL};
-	struct vps_run run = {.spec = &s, .net = &net, .argv = argv, .under_init = true, .files = &file,
+	struct vps_run run = {.spec = &s, .net = &net, .argv = argv, .under_init = true, .files = &file, .checkpoint = -1,
 			      .n_files = 1, .hostname = "web1"};
 
 	machine(&s);
