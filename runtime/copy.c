@@ -36,7 +36,8 @@ static int copy_machine(struct vps_locked *l, int (*fn)(void *, struct vps_err *
 {
 	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
 	struct vps_run run = {
-		.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir, .run_dir = -1, .lxcfs_root = -1};
+		.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir, .run_dir = -1,
+		.lxcfs_root = -1, .checkpoint = -1};
 	int r = microvm_driver.check(&l->spec, &l->h->conf, err);
 
 	r = r ?: root_open_image(l, &root, err);
