@@ -78,6 +78,7 @@ enum agent_type {
 	/* runtime/guestcfg.h's records: sysctls, and what eth0 is to have from now on (when nic is said); a
 	 * stop signal for AGENT_STOP */
 	AGENT_SET,
+	AGENT_RESUMED, /* u64 as CLOCK, 64 bytes as RESEED; by vps-vmm, after a restore (vmm/waker.c) */
 
 	/* from the guest */
 	AGENT_STARTED = 64, /* u32 pid */

@@ -175,6 +175,8 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 		return do_reseed(f->data, f->len);
 	case AGENT_CLOCK:
 		return do_clock(agent_u64(f->data));
+	case AGENT_RESUMED:
+		return do_reseed(f->data + 8, f->len - 8) ?: do_clock(agent_u64(f->data));
 	case AGENT_GROW:
 		return disk_grow(g->disk);
 	case AGENT_SYNC:

@@ -71,6 +71,7 @@ static void type_range(enum agent_type t, bool from_guest, long *min, long *max)
 		{AGENT_THAW, 0, 0, 0},
 		{AGENT_PROCS, 0, 0, 0},
 		{AGENT_SET, 0, 0, AGENT_DATA_MAX},
+		{AGENT_RESUMED, 0, 72, 72},
 		{AGENT_STARTED, 1, 4, 4},
 		{AGENT_CREDIT, 1, 4, 4},
 		{AGENT_EXIT, 1, 4, 4},

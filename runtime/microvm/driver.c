@@ -50,4 +50,6 @@ const struct vps_driver microvm_driver = {
 	.stats = vm_stats,
 	.update = vm_update,
 	.grown = vm_grown,
+	.checkpoint = vm_checkpoint,
+	.checkpoint_end = vm_checkpoint_end,
 };

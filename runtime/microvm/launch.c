@@ -40,7 +40,7 @@ struct prep {
 			 .exe = -1,                                                                \
 			 .null = -1,                                                               \
 			 .err = -1,                                                                \
-			 .n_cpus = online_cpus(),                                                  \
+			 .size = vm_size_of((r)->spec, online_cpus()),                                                  \
 			 .fds = VM_FDS_INIT},                                                      \
 		.kernel = {.fd = -1, .modules = -1}, .pty = -1, .gate = {-1, -1},                  \
 		.notify = {-1, -1}, .pipes = {-1, -1, -1},                                         \
@@ -249,12 +249,27 @@ static int make_ctl(struct prep *p, const struct vps_run *run, struct vps_err *e
 	return 0;
 }
 
+/* What the guest's memory begins with. */
+static int make_memory(struct prep *p, const struct vps_run *run, struct vps_err *err)
+{
+	int r;
+
+	if (run->checkpoint >= 0) {
+		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, err);
+		return r < 0 ? r : 0;
+	}
+	r = vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	r = r ?: make_initramfs(p, run, err);
+	if (r == 0)
+		p->jail.fds.kernel = take_fd(p->kernel.fd);
+	return r;
+}
+
 static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct vm_fds *f = &p->jail.fds;
-	int r = vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	int r = make_memory(p, run, err);
 
-	r = r ?: make_initramfs(p, run, err);
 	if (r == 0)
 		r = f->kvm = open_kvm(err);
 	if (r >= 0)
@@ -263,7 +278,6 @@ static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *er
 		r = p->errand ? 0 : make_ctl(p, run, err);
 	if (r < 0)
 		return r;
-	f->kernel = take_fd(p->kernel.fd);
 	p->jail.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (p->jail.null < 0)
 		r = -errno;

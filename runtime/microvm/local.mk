@@ -1,4 +1,5 @@
 libruntime_a_SOURCES += \
+	runtime/microvm/checkpoint.c \
 	runtime/microvm/cpio.c \
 	runtime/microvm/driver.c \
 	runtime/microvm/exec.c \

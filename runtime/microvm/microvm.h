@@ -34,6 +34,15 @@
 /* Bytes and CPUs of the machine. n_cpus: the host's, for a definition without a number. */
 uint64_t vm_memory(const struct vps_spec *s);
 unsigned vm_cpus(const struct vps_spec *s, unsigned n_cpus);
+/* What a machine was started with; what it may have of that can be less by now. */
+struct vm_size {
+	uint64_t memory;
+	unsigned cpus;
+};
+static inline struct vm_size vm_size_of(const struct vps_spec *s, unsigned n_cpus)
+{
+	return (struct vm_size){vm_memory(s), vm_cpus(s, n_cpus)};
+}
 /* What the guest's first process is told; strings are copies. 0, -ENOMEM. */
 int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret);
 /* What the agent of a running guest is told when its definition changes (AGENT_SET). 0, -ENOMEM, -EINVAL. */
@@ -43,14 +52,14 @@ char *vm_cmdline(const struct vps_spec *s);
 
 /* vps-vmm's fds, -1: none. */
 struct vm_fds {
-	int kvm, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
+	int kvm, restore, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
 	int errand;	/* what the guest of an errand connects to, both ways */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
-		-1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
+		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
 		{                                                                                  \
 			-1, -1, -1                                                                 \
 		},                                                                                 \
@@ -58,7 +67,7 @@ struct vm_fds {
 	}
 #define VM_N_FDS (sizeof(struct vm_fds) / sizeof(int))
 /* strv. */
-int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, char ***ret);
+int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_size *size, char ***ret);
 
 /* ---- kernel.c ------------------------------------------------------------------ */
 
@@ -82,7 +91,7 @@ struct vm_jail {
 	int up[2];   /* M has [0]: struct box_msg; B gets the tap by it */
 	int exe;     /* vps-vmm */
 	int null, err; /* fds 0 and 1, fd 2 */
-	unsigned n_cpus;
+	struct vm_size size;
 	bool fleeting; /* it ends with M */
 	struct vm_fds fds;
 };
@@ -107,6 +116,16 @@ int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, lon
 int vm_host_check(struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */
 int vm_program(const char *name, struct vps_err *err);
+
+/* ---- checkpoint.c ----------------------------------------------------------------- */
+
+/* runtime/driver.h. The directory has the machine's snapshot and its size. */
+int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
+/* The snapshot, for reading, and the size that the restoring machine must have. fd. */
+int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err);
+/* Its pure part. -EPROTO. */
+int vm_size_parse(const char *text, size_t len, struct vm_size *ret);
 
 /* ---- exec.c, talk.c --------------------------------------------------------------- */
 

@@ -211,19 +211,21 @@ static int add_fd(char ***v, const char *key, int fd)
 	return fd < 0 ? 0 : strv_addf(v, "%s=%d", key, fd);
 }
 
-int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, char ***ret)
+int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_size *size, char ***ret)
 {
 	autofree char *cmdline = vm_cmdline(run->spec);
 	auto_strv v = NULL;
 	int r = cmdline ? strv_add(&v, "vps-vmm") : -ENOMEM;
 
-	r = r ?: strv_addf(&v, "memory=%llu", (unsigned long long)vm_memory(run->spec));
-	r = r ?: strv_addf(&v, "cpus=%u", vm_cpus(run->spec, n_cpus));
+	r = r ?: strv_addf(&v, "memory=%llu", (unsigned long long)size->memory);
+	r = r ?: strv_addf(&v, "cpus=%u", size->cpus);
 	r = r ?: add_fd(&v, "kvm", f->kvm);
+	r = r ?: add_fd(&v, "restore", f->restore);
 	r = r ?: add_fd(&v, "kernel", f->kernel);
 	for (int i = 0; i < 2; i++)
 		r = r ?: add_fd(&v, "initrd", f->initrd[i]);
-	r = r ?: strv_addf(&v, "cmdline=%s", cmdline);
+	if (f->kernel >= 0)
+		r = r ?: strv_addf(&v, "cmdline=%s", cmdline);
 	r = r ?: add_fd(&v, "gate", f->gate);
 	r = r ?: add_fd(&v, "ctl", f->ctl);
 	r = r ?: add_fd(&v, "notify", f->notify);
