@@ -44,7 +44,7 @@ test_the_days_verbs() {
 	vps rename m mm -q
 	expect "$(vps exec mm hostname)" m
 	vps rename mm m -q
-	vps kill -s USR1 m -q || true
+	vps kill -s USR1 m -q
 	wait_until 20 is m stopped
 	expect "$(inspected m exit_code)" 138
 	up m
