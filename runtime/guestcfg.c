@@ -70,6 +70,7 @@ int guest_cfg_write(const struct guest_cfg *c, struct strbuf *sb)
 	rec_add(sb, "gw6", c->gw6);
 	rec_add(sb, "gw-mac", c->gw_mac);
 	rec_add_u64(sb, "mtu", c->mtu);
+	rec_add_u64(sb, "modules", c->modules);
 	for (size_t i = 0; i < c->n_files; i++)
 		write_file(&c->files[i], sb);
 	return sb_ok(sb);
@@ -148,6 +149,9 @@ static int take_number(struct guest_cfg *c, struct rec *rec)
 	} else if (str_eq(rec->key, "nic")) {
 		r = number(rec, 1, &v);
 		c->nic = v;
+	} else if (str_eq(rec->key, "modules")) {
+		r = number(rec, 1, &v);
+		c->modules = v;
 	} else if (str_eq(rec->key, "mtu")) {
 		r = number(rec, 65535, &v);
 		c->mtu = (uint32_t)v;

@@ -17,6 +17,7 @@
 /* Serial numbers of the virtio disks. */
 #define GUEST_SERIAL_IMAGE "image" /* EROFS, read-only */
 #define GUEST_SERIAL_DISK  "disk"  /* ext4 with upper/ and work/ */
+#define GUEST_SERIAL_MODULES "modules" /* EROFS: this kernel's /lib/modules/<release>, for a root without */
 
 /* How layers and disk are stacked, in a guest and for a container: a disk reads the same behind both walls.
  * redirect_dir: a directory of a layer can be renamed. xino: one st_dev and stable inode numbers though
@@ -49,6 +50,7 @@ struct guest_cfg {
 	char *gw4, *gw6;   /* default routes; on-link */
 	char *gw_mac;	   /* "02:00:00:00:00:01": permanent neighbour of both gateways; NULL: none */
 	uint32_t mtu;	   /* 0: the card's */
+	bool modules;	   /* there is that disk */
 	struct guest_file *files; /* applied to the root by guestconf_apply, in order */
 	size_t n_files;
 };

@@ -42,6 +42,8 @@ int root_views(struct vps_err *err);
 int root_load_modules(void);
 /* Find the disks and stack them: g->root, g->disk. */
 int root_make(struct guest *g, struct vps_err *err);
+/* The disk of modules at its place, when the root has none. */
+int root_modules(struct guest *g, struct vps_err *err);
 /* The process's root becomes g->root, with proc, sys, dev, and what PID 1 wants mounted. */
 int root_enter(struct guest *g, struct vps_err *err);
 /* All to the disk, as orderly as can be. */

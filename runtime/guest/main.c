@@ -75,6 +75,8 @@ static int prepare(struct guest *g, struct vps_err *err)
 		r = vps_err_sys(err, -errno, "set the host name '%s'", name);
 	if (r >= 0)
 		r = guestconf_apply(g->root, g->cfg.files, g->cfg.n_files, err);
+	if (r >= 0)
+		r = root_modules(g, err);
 	if (r >= 0 && g->cfg.n_files)
 		host_tell("VPS_FILES=1\n"); /* once is enough for those of the first boot */
 	return r;

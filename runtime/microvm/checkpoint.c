@@ -15,6 +15,7 @@
 #define SNAPSHOT    "machine.snapshot"
 #define SIZE	    "machine"
 #define SIZE_MAX_   4096
+#define MODULES	    "vm-modules" /* in the run directory: the name of the running machine's */
 #define ASK_MS	    5000
 /* All of its memory goes to a disk. */
 #define SNAPSHOT_MS 1800000
@@ -22,6 +23,7 @@
 static int write_size(const struct vps_live *l, int dir, struct vps_err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
+	char modules[MODTREE_NAME];
 	struct vmm_stats v;
 	int r = vmm_api_stats(l->run_dir, &v, ASK_MS, err);
 
@@ -29,6 +31,8 @@ static int write_size(const struct vps_live *l, int dir, struct vps_err *err)
 		return r;
 	rec_add_u64(&sb, "memory", v.memory);
 	rec_add_u64(&sb, "cpus", v.n_cpus);
+	if (fs_read_buf(l->run_dir, MODULES, modules, sizeof(modules)) > 0)
+		rec_add(&sb, "modules", modules);
 	r = sb_ok(&sb);
 	r = r ?: fs_write_atomic(dir, SIZE, sb.s, sb.len, 0600);
 	return r < 0 ? vps_err_sys(err, r, "write the checkpoint") : 0;
@@ -64,6 +68,11 @@ int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err)
 	return r < 0 && r != -ESRCH ? vps_err_sys(err, r, "end the machine") : 0;
 }
 
+int vm_modules_note(int run_dir, const char *name)
+{
+	return fs_write_rename(run_dir, MODULES, name, strlen(name), 0600);
+}
+
 int vm_size_parse(const char *text, size_t len, struct vm_size *ret)
 {
 	struct vm_size s = {0};
@@ -77,6 +86,10 @@ int vm_size_parse(const char *text, size_t len, struct vm_size *ret)
 		} else if (str_eq(rec.key, "cpus")) {
 			r = rec_u64(&rec, VMM_MAX_CPUS, &v);
 			s.cpus = (unsigned)v;
+		} else if (str_eq(rec.key, "modules")) {
+			r = modtree_is_name(rec.value) && strlen(rec.value) == rec.len ? 0 : -EPROTO;
+			if (r == 0)
+				strcpy(s.modules, rec.value);
 		}
 		rec_done(&rec);
 		if (r < 0)

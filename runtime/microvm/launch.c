@@ -28,6 +28,7 @@
 struct prep {
 	struct vm_jail jail;
 	struct vm_kernel kernel;
+	int cache; /* of what is made of kernels */
 	int pty, gate[2], notify[2], pipes[3];
 	bool errand;
 	enum guest_role role; /* of an errand */
@@ -42,7 +43,7 @@ struct prep {
 			 .err = -1,                                                                \
 			 .size = vm_size_of((r)->spec, online_cpus()),                                                  \
 			 .fds = VM_FDS_INIT},                                                      \
-		.kernel = {.fd = -1, .modules = -1}, .pty = -1, .gate = {-1, -1},                  \
+		.kernel = {.fd = -1, .modules = -1}, .cache = -1, .pty = -1, .gate = {-1, -1},                  \
 		.notify = {-1, -1}, .pipes = {-1, -1, -1},                                         \
 	}
 
@@ -55,6 +56,7 @@ static void prep_done(struct prep *p)
 		if (&fds[i] != &p->jail.fds.image && &fds[i] != &p->jail.fds.disk)
 			close_fd(&fds[i]);
 	vm_kernel_done(&p->kernel);
+	close_fd(&p->cache);
 	close_fd(&p->pty);
 	close_fd(&p->jail.up[0]);
 	close_fd(&p->jail.up[1]);
@@ -197,27 +199,53 @@ static const char *last_words(struct prep *p, char *buf, size_t size)
 
 /* ---- kernel, initramfs, sockets ------------------------------------------------------- */
 
+static int open_cache(const struct vps_run *run, struct vps_err *err)
+{
+	autoclose int root = fs_open_dir(AT_FDCWD, run->conf->root);
+	int cache = root < 0 ? root : fs_mkdir_p(root, VM_CACHE_DIR, 0700);
+
+	cache = cache < 0 ? cache : fs_open_dir(root, VM_CACHE_DIR);
+	return cache < 0 ? vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root) : cache;
+}
+
+/* A restored guest has them mounted: the very same. */
+static int make_modules(struct prep *p, const struct vps_run *run, struct vps_err *err)
+{
+	char *name = p->jail.size.modules;
+	int fd = -1, r;
+
+	if (run->checkpoint >= 0 && *name) {
+		fd = modtree_reopen(p->cache, name);
+		if (fd < 0)
+			return vps_err_set(err, VPS_EUNSUPPORTED, "the modules that its kernel was started with are "
+					   "gone ('%s'): %s", name, vps_code_str(fd));
+	} else if (run->checkpoint < 0 && p->kernel.modules >= 0 && *p->kernel.release) {
+		fd = modtree_open(p->cache, p->kernel.modules, p->kernel.release, name, err);
+		if (fd < 0)
+			return fd;
+	}
+	p->jail.fds.modules = fd;
+	modtree_keep(p->cache, *name ? name : NULL, run->instance_dir);
+	r = vm_modules_note(run->run_dir, name);
+	return r < 0 ? vps_err_sys(err, r, "write the run directory") : 0;
+}
+
 static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct initramfs_opts o = {.modules = p->kernel.modules, .extra = run->spec->initrd_modules};
 	auto_done(guest_cfg_done) struct guest_cfg cfg = {0};
 	autoclose int program = vm_program("vps-guest", err);
-	autoclose int root = fs_open_dir(AT_FDCWD, run->conf->root);
-	autoclose int cache = -1;
-	int r = program < 0 ? program : root < 0 ? vps_err_sys(err, root, "open '%s'", run->conf->root) : 0;
+	int r = program < 0 ? program : 0;
 
 	if (r < 0)
 		return r;
 	o.program = program;
-	r = fs_mkdir_p(root, VM_CACHE_DIR, 0700);
-	cache = r < 0 ? r : fs_open_dir(root, VM_CACHE_DIR);
-	if (cache < 0)
-		return vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root);
-	r = initramfs_open(cache, &o, err);
+	r = initramfs_open(p->cache, &o, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "kernel '%s'", p->kernel.path);
 	p->jail.fds.initrd[0] = r;
 	r = vm_guest_cfg(run, &cfg);
+	cfg.modules = p->jail.fds.modules >= 0;
 	if (p->errand) {
 		cfg.role = p->role;
 		cfg.sysctls = strv_free(cfg.sysctls); /* of what does not run */
@@ -254,11 +282,14 @@ static int make_memory(struct prep *p, const struct vps_run *run, struct vps_err
 {
 	int r;
 
-	if (run->checkpoint >= 0) {
+	r = p->cache = open_cache(run, err);
+	if (r >= 0 && run->checkpoint >= 0) {
 		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, err);
-		return r < 0 ? r : 0;
+		return r < 0 ? r : make_modules(p, run, err);
 	}
-	r = vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	r = r < 0 ? r : vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	if (r == 0 && !p->errand)
+		r = make_modules(p, run, err);
 	r = r ?: make_initramfs(p, run, err);
 	if (r == 0)
 		p->jail.fds.kernel = take_fd(p->kernel.fd);

@@ -17,6 +17,7 @@
 #include "runtime/container/container.h"
 #include "runtime/guestcfg.h"
 #include "runtime/internal.h"
+#include "runtime/microvm/modtree.h"
 #include "vmm/api.h"
 
 #define VM_TAP "tap0"
@@ -38,10 +39,11 @@ unsigned vm_cpus(const struct vps_spec *s, unsigned n_cpus);
 struct vm_size {
 	uint64_t memory;
 	unsigned cpus;
+	char modules[MODTREE_NAME]; /* modtree.h; "": none */
 };
 static inline struct vm_size vm_size_of(const struct vps_spec *s, unsigned n_cpus)
 {
-	return (struct vm_size){vm_memory(s), vm_cpus(s, n_cpus)};
+	return (struct vm_size){.memory = vm_memory(s), .cpus = vm_cpus(s, n_cpus)};
 }
 /* What the guest's first process is told; strings are copies. 0, -ENOMEM. */
 int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret);
@@ -52,14 +54,14 @@ char *vm_cmdline(const struct vps_spec *s);
 
 /* vps-vmm's fds, -1: none. */
 struct vm_fds {
-	int kvm, restore, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
+	int kvm, restore, kernel, initrd[2], image, disk, modules, tap, gate, ctl, notify;
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
 	int errand;	/* what the guest of an errand connects to, both ways */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
-		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
+		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
 		{                                                                                  \
 			-1, -1, -1                                                                 \
 		},                                                                                 \
@@ -124,6 +126,8 @@ int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err 
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 /* The snapshot, for reading, and the size that the restoring machine must have. fd. */
 int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err);
+/* For a checkpoint: the name of the modules that the machine of this run directory has. */
+int vm_modules_note(int run_dir, const char *name);
 /* Its pure part. -EPROTO. */
 int vm_size_parse(const char *text, size_t len, struct vm_size *ret);
 

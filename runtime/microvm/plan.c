@@ -232,6 +232,8 @@ int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_s
 	r = r ?: strv_addf(&v, "console=%d,%d", f->console[0], f->console[1]);
 	r = r ?: strv_addf(&v, "disk=%d,ro,serial=" GUEST_SERIAL_IMAGE, f->image);
 	r = r ?: strv_addf(&v, "disk=%d,serial=" GUEST_SERIAL_DISK, f->disk);
+	if (f->modules >= 0)
+		r = r ?: strv_addf(&v, "disk=%d,ro,serial=" GUEST_SERIAL_MODULES, f->modules);
 	for (unsigned i = 0; i < 3; i++)
 		if (f->stdio[i] >= 0)
 			r = r ?: strv_addf(&v, "port=%u,%d,%s", AGENT_STDIO_PORT + i, f->stdio[i],

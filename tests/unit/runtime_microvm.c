@@ -105,7 +105,7 @@ static void test_argv(void **state)
 	struct vps_conf conf = {.tag = (char *)(uintptr_t) "vps"};
 	struct vps_run run = {.spec = &s, .conf = &conf, .net = &net, .checkpoint = -1};
 	struct vm_size size;
-	struct vm_fds f = {.errand = -1, .restore = -1, .kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
+	struct vm_fds f = {.modules = -1, .errand = -1, .restore = -1, .kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
 			   .gate = 11, .ctl = 12, .notify = 13, .console = {14, 15}, .stdio = {-1, -1, -1}};
 	char want[64];
 	uint8_t mac[6];
@@ -142,9 +142,11 @@ static void test_argv(void **state)
 	/* a restored one has its kernel in its memory, and the size that it had */
 	f.restore = 30;
 	f.kernel = f.initrd[0] = f.initrd[1] = -1;
-	size = (struct vm_size){512 << 20, 3};
+	size = (struct vm_size){.memory = 512 << 20, .cpus = 3};
+	f.modules = 31;
 	assert_int_equal(vm_argv(&run, &f, &size, &restored), 0);
 	assert_true(has(restored, "restore=30") && has(restored, "memory=536870912") && has(restored, "cpus=3"));
+	assert_true(has(restored, "disk=31,ro,serial=modules"));
 	for (char **a = restored; *a; a++)
 		assert_true(strncmp(*a, "cmdline", 7) != 0 && strncmp(*a, "initrd", 6) != 0 && strncmp(*a, "kernel", 6) != 0);
 	assert_true(has(none, "port=16,20,in") && has(none, "port=17,21,out") && has(none, "port=18,22,out"));
@@ -229,14 +231,16 @@ static void test_change(void **state)
 static void test_sizes(void **state)
 {
 	static const char *const bad[] = {"", "memory=1:5\n", "cpus=1:1\n", "memory=1:5\ncpus=2:99\n", "memory=1:5\ncpus=1:1",
-					  "memory=2:-1\ncpus=1:1\n"};
-	const char good[] = "memory=3:128\nnew=1:?\ncpus=1:2\n";
+					  "memory=2:-1\ncpus=1:1\n", "memory=1:5\ncpus=1:1\nmodules=2:..\n",
+					  "memory=1:5\ncpus=1:1\nmodules=20:modules-/x/6.1.erofs\n"};
+	const char good[] = "memory=3:128\nnew=1:?\ncpus=1:2\nmodules=17:modules-6.1.erofs\n";
 	struct vm_size s = {0};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_int_equal(vm_size_parse(bad[i], strlen(bad[i]), &s), -EPROTO);
 	assert_int_equal(vm_size_parse(good, strlen(good), &s), 0);
 	assert_true(s.memory == 128 && s.cpus == 2);
+	assert_string_equal(s.modules, "modules-6.1.erofs");
 }
 
 static void test_kernel(void **state)
