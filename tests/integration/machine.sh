@@ -21,6 +21,11 @@ machine() {
 	vps create "$name" --image tiny --isolation vm --memory 128M --cpus 1 --disk 64M "$@" -q -- \
 		sh -c 'trap "echo stopping; exit 3" TERM; echo up; while :; do sleep 0.2; done'
 }
+# there - m, as it is between tests
+there() {
+	vps inspect m >/dev/null 2>&1 || machine m --ip 10.123.0.60 --ip fd76:7073::60 --stop-timeout 30
+	! is m running || vps stop m --kill -q
+}
 up() { timeout 200 vps start "$1" --wait -q || { vps logs "$1" | tail -20; false; }; }
 heard() { vps logs "$1" | tr -d '\r' | found -E "$2"; }
 fetch() { python3 -c "import urllib.request, sys; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())" "$1"; }
@@ -56,6 +61,7 @@ test_the_days_verbs() {
 }
 
 test_set_live() {
+	there
 	up m
 	vps set m --ip 10.123.0.61 -q
 	wait_until 10 ping -c 1 -W 2 -q 10.123.0.61
@@ -65,7 +71,7 @@ test_set_live() {
 	vps set m --pids 100 -q
 	expect "$(vps exec m cat /proc/sys/kernel/threads-max)" 100
 	vps set m --stop-signal USR2 -q
-	vps set m --rate 50M:50M --pps 10000 --io-weight 200 --cpus 0.5 -q
+	vps set m --rate 50M:50M --pps 10000 --cpus 0.5 -q
 	# not that it would stop by that
 	vps stop m -q
 	expect "$(inspected m exit_code)" 140
@@ -73,6 +79,7 @@ test_set_live() {
 }
 
 test_nothing_false_gets_out() {
+	there
 	up m
 	vps exec m ip addr add 10.123.0.77/32 dev lo
 	vps exec m ip -6 addr add fd76:7073::77/128 dev lo
@@ -89,6 +96,7 @@ test_nothing_false_gets_out() {
 }
 
 test_files_of_a_stopped_one() {
+	there
 	mkdir -p "$work/tree/d"
 	head -c 700000 /dev/urandom >"$work/tree/d/big"
 	vps cp "$work/tree" m:/srv -q
@@ -121,6 +129,7 @@ test_run() {
 
 # What failed is told, with the guest's last words, and the policy holds
 test_a_panic() {
+	there
 	vps set m --restart on-failure:1 -q
 	up m
 	local first
@@ -135,6 +144,8 @@ test_a_panic() {
 }
 
 test_rebuild() {
+	there
+	mkdir -p "$work/tree"
 	vps cp "$work/tree" m:/srv2 -q
 	vps rebuild m -q
 	up m
@@ -144,6 +155,7 @@ test_rebuild() {
 }
 
 test_modules_of_the_kernel() {
+	there
 	up m
 	vps exec m test -f "/lib/modules/$(uname -r)/modules.dep"
 	vps exec m modprobe dummy
@@ -171,6 +183,7 @@ test_ten_at_once() {
 
 # I2: a change of walls that is cut off anywhere leaves a stopped VPS with one whole disk
 test_a_switch_that_is_killed() {
+	there
 	local t
 	up m
 	vps exec m sh -c 'echo kept >/root/kept; sync'
