@@ -113,7 +113,7 @@ test_files_of_a_stopped_one() {
 test_a_console() {
 	vps create c --image tiny --isolation vm --memory 128M --cpus 1 --disk 64M --net none --console pty -q -- sh
 	up c
-	(sleep 6; echo 'stty size; echo "ans"wer'; sleep 3; printf '\035q') |
+	(sleep 6; echo 'stty size; echo "ans"wer'; sleep 3; printf '\r\033.'; sleep 1) |
 		timeout 60 script -qec 'stty cols 101 rows 41; vps console c' /dev/null | tr -d '\r' >"$work/console" || true
 	found '^41 101$' <"$work/console" || { cat -v "$work/console"; false; }
 	found '^answer$' <"$work/console"
