@@ -215,9 +215,15 @@ static int check_update(const struct vmm_stats *v, const struct vps_spec *now, s
 static int set_memory(const struct vps_live *l, const struct vmm_stats *v, const struct vps_spec *was,
 		      const struct vps_spec *now, struct vps_err *err)
 {
-	uint64_t target = v->memory - vm_memory(now);
-	int r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
+	uint64_t target = v->memory - vm_memory(now), more = target - v->balloon_actual;
+	int r;
 
+	/* It would get what it asks for, and the guest's kernel end processes for it: the limit is one. */
+	if (target > v->balloon_actual && v->guest.available != VMM_UNKNOWN && more > v->guest.available)
+		return vps_err_set(err, VPS_ERESOURCE, "the guest needs it: of the %llu MiB that it is to give back "
+				   "%llu are available", (unsigned long long)more >> 20,
+				   (unsigned long long)v->guest.available >> 20);
+	r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
 	if (r < 0 || vm_memory(now) >= vm_memory(was))
 		return r;
 	r = wait_balloon(l, target, err);

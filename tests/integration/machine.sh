@@ -71,6 +71,11 @@ test_set_live() {
 	vps set m --pids 100 -q
 	expect "$(vps exec m cat /proc/sys/kernel/threads-max)" 100
 	vps set m --stop-signal USR2 -q
+	# what its kernel would end processes for
+	vps exec m sh -c 'mount -o remount,size=90% /dev/shm; head -c 40000000 /dev/zero >/dev/shm/x'
+	expect_fail vps set m --memory 96M
+	found 'the guest needs it' <"$work/.err"
+	vps exec m rm /dev/shm/x
 	vps set m --rate 50M:50M --pps 10000 --cpus 0.5 -q
 	# not that it would stop by that
 	vps stop m -q
