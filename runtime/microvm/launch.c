@@ -480,6 +480,7 @@ struct errand {
 #define ERRAND_IDLE_MS 180000
 #define ERRAND_END_MS  60000
 #define RELAY	       (256u << 10)
+#define ERRAND_MEMORY  (256ull << 20) /* enough for any tree */
 
 static int relay(const struct errand *e, int sock, struct vps_err *err)
 {
@@ -563,6 +564,9 @@ static int run_errand(const struct vps_run *run, const struct errand *e, struct 
 	sock = pair[0];
 	p.role = e->role;
 	p.errand = p.jail.fleeting = true;
+	p.jail.size.cpus = 1;
+	if (p.jail.size.memory > ERRAND_MEMORY)
+		p.jail.size.memory = ERRAND_MEMORY;
 	p.jail.fds.image = run->image;
 	p.jail.fds.disk = run->disk_image;
 	p.jail.fds.errand = pair[1];
