@@ -135,7 +135,8 @@ test_cp_of_a_stopped_one() {
 	vps set m --cmdline '' -q
 	mkfifo "$work/slow"
 	expect_exit 124 timeout -k 10 -s INT 1 vps cp - m:/srv/ <>"$work/slow"
-	expect "$(pgrep -f "vps-vmm.*memory=134217728" || echo none)" none
+	no_errand() { ! pgrep -f '^vps-vmm memory=134217728 .*port=2,'; }
+	wait_until 5 no_errand
 	vps start m -q
 	vps stop m -q
 }
