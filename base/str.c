@@ -223,6 +223,16 @@ bool strv_has(char *const *v, const char *s)
 	return false;
 }
 
+bool strv_equal(char *const *a, char *const *b)
+{
+	size_t n = strv_len(a);
+
+	for (size_t i = 0; i < n && strv_len(b) == n; i++)
+		if (!str_eq(a[i], b[i]))
+			return false;
+	return strv_len(b) == n;
+}
+
 char **strv_free(char **v)
 {
 	for (size_t i = 0; v && v[i]; i++)

@@ -51,6 +51,7 @@ int strv_addf(char ***v, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int strv_take(char ***v, char *s);		/* owns s, also on failure; NULL is -ENOMEM */
 int strv_copy(char ***ret, char *const *v);
 bool strv_has(char *const *v, const char *s);
+bool strv_equal(char *const *a, char *const *b); /* in the same order; NULL as an empty one */
 char **strv_free(char **v);			/* returns NULL */
 static inline void strv_freep(char ***v) { *v = strv_free(*v); }
 #define auto_strv auto_done(strv_freep) char **

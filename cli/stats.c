@@ -349,7 +349,8 @@ static int print_procs(struct cli *c, const char *name, struct vps_err *err)
 		char buf[32];
 		jo_object(&o, NULL);
 		jo_int(&o, "pid", p[i].pid);
-		jo_int(&o, "host_pid", p[i].host_pid);
+		if (p[i].host_pid)
+			jo_int(&o, "host_pid", p[i].host_pid);
 		jo_u64(&o, "uid", p[i].uid);
 		jo_u64(&o, "rss", p[i].rss);
 		jo_u64(&o, "cpu_us", p[i].cpu_us);
@@ -360,7 +361,7 @@ static int print_procs(struct cli *c, const char *name, struct vps_err *err)
 		snprintf(buf, sizeof(buf), "%d", (int)p[i].pid);
 		table_cell(t, 0, buf);
 		snprintf(buf, sizeof(buf), "%d", (int)p[i].host_pid);
-		table_cell(t, 1, buf);
+		table_cell(t, 1, p[i].host_pid ? buf : "-");
 		snprintf(buf, sizeof(buf), "%u", (unsigned)p[i].uid);
 		table_cell(t, 2, buf);
 		snprintf(buf, sizeof(buf), "%c", p[i].state);

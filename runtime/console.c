@@ -3,13 +3,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/ctl.h"
+#include "runtime/inside.h"
 #include "runtime/internal.h"
 #include "runtime/monitor.h"
 #include "runtime/monitor_files.h"
@@ -23,6 +27,11 @@ struct vps_console {
 	size_t at, len;
 	int stream;
 	bool ended;
+	/* inside: the terminal is a guest's, which is told of a new size by this child */
+	bool inside;
+	struct vps_host *host;
+	unsigned id;
+	pid_t sizer;
 };
 
 /* A running VPS whose monitor was killed gets a new one by anybody's taking its lock. */
@@ -48,10 +57,13 @@ static int connect_monitor(struct vps_host *h, unsigned id, const char *who, str
 int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct vps_console **ret,
 		     struct vps_err *err)
 {
+	auto_done(spec_done) struct vps_spec spec;
 	struct ctl_attach a = {.exclusive = exclusive};
 	unsigned id;
 	int r = store_find(h, who, &id, err);
 
+	spec_init(&spec);
+	r = r ?: store_read_spec_of(h, id, &spec, err);
 	if (r < 0)
 		return r;
 
@@ -68,6 +80,9 @@ int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct
 	if (!c)
 		return vps_err_sys(err, -ENOMEM, "console of '%s'", who);
 	c->fd = take_fd(fd);
+	c->inside = driver_of(&spec)->winsize;
+	c->host = h;
+	c->id = id;
 	*ret = c;
 	return 0;
 }
@@ -143,17 +158,49 @@ int vps_console_write(struct vps_console *c, const void *data, size_t len)
 	return 0;
 }
 
+/* The last size is the one that counts. */
+static void stop_sizer(struct vps_console *c)
+{
+	if (c->sizer <= 0)
+		return;
+	kill(c->sizer, SIGKILL);
+	waitpid(c->sizer, NULL, 0);
+	c->sizer = 0;
+}
+
+/* A machine's terminal is its guest's. That may still be booting, so this takes its time. */
+static void size_inside(struct vps_console *c, unsigned short rows, unsigned short cols)
+{
+	auto_done(inside_done) struct inside i = INSIDE_INIT;
+	char id[ID_STR];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (inside_open(c->host, id_str(c->id, id), &i, NULL) == 0 && i.driver->winsize)
+		i.driver->winsize(&i.live, rows, cols);
+}
+
 int vps_console_winsize(struct vps_console *c, unsigned short rows, unsigned short cols)
 {
 	struct ctl_attach a = {.rows = rows, .cols = cols};
 
-	return ctl_send(c->fd, CTL_WINSIZE, &a, sizeof(a));
+	if (!c->inside)
+		return ctl_send(c->fd, CTL_WINSIZE, &a, sizeof(a));
+	stop_sizer(c);
+	c->sizer = fork();
+	if (c->sizer == 0) {
+		close(c->fd); /* the end of the console is its client's */
+		size_inside(c, rows, cols);
+		_exit(0);
+	}
+	return c->sizer < 0 ? -errno : 0;
 }
 
 struct vps_console *vps_console_close(struct vps_console *c)
 {
-	if (c)
+	if (c) {
+		stop_sizer(c);
 		close(c->fd);
+	}
 	free(c);
 	return NULL;
 }

@@ -6,6 +6,7 @@
 
 #include "runtime/inside.h"
 #include "runtime/internal.h"
+#include "runtime/microvm/microvm.h"
 #include "runtime/tar.h"
 
 struct copy {
@@ -29,6 +30,26 @@ static int unpack_inside(void *arg, struct vps_err *err)
 }
 
 /* In a stopped VPS, under its lock: a start must not mount the same disk meanwhile. */
+/* A disk that a guest's kernel could write is no other kernel's to mount (I5). */
+static int copy_machine(struct vps_locked *l, int (*fn)(void *, struct vps_err *), struct copy *c,
+			struct vps_err *err)
+{
+	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
+	struct vps_run run = {
+		.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir, .run_dir = -1,
+		.lxcfs_root = -1, .checkpoint = -1};
+	int r = microvm_driver.check(&l->spec, &l->h->conf, err);
+
+	r = r ?: root_open_image(l, &root, err);
+	r = r ?: root_open_machine_disk(l, &root, err);
+	if (r < 0)
+		return r;
+	run.image = root.erofs;
+	run.disk_image = root.disk_image;
+	return fn == pack_inside ? vm_pack_stopped(&run, c->path, c->fd, err)
+				 : vm_unpack_stopped(&run, c->path, c->uid, c->gid, c->fd, err);
+}
+
 static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
 			int (*fn)(void *, struct vps_err *), struct copy *c, struct vps_err *err)
 {
@@ -38,6 +59,8 @@ static int copy_stopped(struct vps_host *h, const char *who, const char *verb,
 	int r = vps_lock(h, who, verb, &l, err);
 
 	r = r ?: need_stopped(&l, "copied from or into", err);
+	if (r == 0 && l.spec.isolation == ISOLATION_VM && img_disk_is_guests(l.dir))
+		return copy_machine(&l, fn, c, err);
 	/* A machine's disk that no guest kernel has had yet is like any other. */
 	r = r ?: root_open(&l, &root, err);
 	if (r < 0)

@@ -130,6 +130,10 @@ struct vps_driver {
 	int (*signal)(const struct vps_live *l, int sig, struct vps_err *err);
 	/* Nothing inside runs afterwards, until it goes on. May be repeated. NULL: its cgroup is frozen. */
 	int (*pause)(const struct vps_live *l, bool paused, struct vps_err *err);
+	/* Its processes; NULL: those of its group are. */
+	int (*procs)(const struct vps_live *l, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+	/* The console's size, where the terminal is not the monitor's pty. Best effort. */
+	void (*winsize)(const struct vps_live *l, unsigned short rows, unsigned short cols);
 	/* What only the inside knows; fields that are not known stay as they are. */
 	void (*stats)(const struct vps_live *l, struct vps_stats *s);
 	/* Live changes that are not the cgroup's, the network's or the disk's; called before those when

@@ -11,7 +11,7 @@
 
 void guest_cfg_done(struct guest_cfg *c)
 {
-	char **strvs[] = {c->argv, c->env, c->sysctls, c->addrs};
+	char **strvs[] = {c->argv, c->env, c->sysctls, c->addrs, c->old_addrs};
 	char *strs[] = {c->user, c->cwd, c->hostname, c->uuid, c->gw4, c->gw6, c->gw_mac};
 
 	for (size_t i = 0; i < ARRAY_LEN(strvs); i++)
@@ -65,10 +65,12 @@ int guest_cfg_write(const struct guest_cfg *c, struct strbuf *sb)
 	rec_add_strv(sb, "sysctl", c->sysctls);
 	rec_add_u64(sb, "nic", c->nic);
 	rec_add_strv(sb, "addr", c->addrs);
+	rec_add_strv(sb, "addr-old", c->old_addrs);
 	rec_add(sb, "gw4", c->gw4);
 	rec_add(sb, "gw6", c->gw6);
 	rec_add(sb, "gw-mac", c->gw_mac);
 	rec_add_u64(sb, "mtu", c->mtu);
+	rec_add_u64(sb, "modules", c->modules);
 	for (size_t i = 0; i < c->n_files; i++)
 		write_file(&c->files[i], sb);
 	return sb_ok(sb);
@@ -136,7 +138,7 @@ static int take_number(struct guest_cfg *c, struct rec *rec)
 		r = number(rec, UINT32_MAX, &v);
 		r = r == 0 && v != VERSION ? -EPROTO : r;
 	} else if (str_eq(rec->key, "role")) {
-		r = number(rec, GUEST_EXPORT, &v);
+		r = number(rec, GUEST_SESSION, &v);
 		c->role = (enum guest_role)v;
 	} else if (str_eq(rec->key, "tty")) {
 		r = number(rec, 1, &v);
@@ -147,6 +149,9 @@ static int take_number(struct guest_cfg *c, struct rec *rec)
 	} else if (str_eq(rec->key, "nic")) {
 		r = number(rec, 1, &v);
 		c->nic = v;
+	} else if (str_eq(rec->key, "modules")) {
+		r = number(rec, 1, &v);
+		c->modules = v;
 	} else if (str_eq(rec->key, "mtu")) {
 		r = number(rec, 65535, &v);
 		c->mtu = (uint32_t)v;
@@ -163,6 +168,7 @@ static int take(struct reader *rd, struct rec *rec)
 		{"gw4", &c->gw4, NULL}, {"gw6", &c->gw6, NULL}, {"gw-mac", &c->gw_mac, NULL},
 		{"arg", NULL, &c->argv}, {"env", NULL, &c->env},
 		{"sysctl", NULL, &c->sysctls}, {"addr", NULL, &c->addrs},
+		{"addr-old", NULL, &c->old_addrs},
 	};
 	static const char *const of_files[] = {"mode", "flags", "link", "data"};
 

@@ -17,6 +17,7 @@
 /* Serial numbers of the virtio disks. */
 #define GUEST_SERIAL_IMAGE "image" /* EROFS, read-only */
 #define GUEST_SERIAL_DISK  "disk"  /* ext4 with upper/ and work/ */
+#define GUEST_SERIAL_MODULES "modules" /* EROFS: this kernel's /lib/modules/<release>, for a root without */
 
 /* How layers and disk are stacked, in a guest and for a container: a disk reads the same behind both walls.
  * redirect_dir: a directory of a layer can be renamed. xino: one st_dev and stable inode numbers though
@@ -29,6 +30,7 @@ enum guest_role {
 	GUEST_SYSTEM,  /* argv is the image's own init: it becomes PID 1 */
 	GUEST_COMMAND, /* argv runs below our PID 1; empty: nothing does, until a signal */
 	GUEST_EXPORT,  /* the root goes as a tar stream to host port AGENT_EXPORT_PORT; then power off */
+	GUEST_SESSION, /* one session of the agent's (agent.h) on that port, in the root; then power off */
 };
 /* All owned; NULL: not said. */
 struct guest_cfg {
@@ -44,9 +46,11 @@ struct guest_cfg {
 	/* eth0, as the host gives it to a container; addrs NULL: left alone but up */
 	bool nic;
 	char **addrs;	   /* "10.0.0.5/32" */
+	char **old_addrs;  /* of AGENT_SET: those that go */
 	char *gw4, *gw6;   /* default routes; on-link */
 	char *gw_mac;	   /* "02:00:00:00:00:01": permanent neighbour of both gateways; NULL: none */
 	uint32_t mtu;	   /* 0: the card's */
+	bool modules;	   /* there is that disk */
 	struct guest_file *files; /* applied to the root by guestconf_apply, in order */
 	size_t n_files;
 };

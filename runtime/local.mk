@@ -17,6 +17,7 @@ libruntime_a_SOURCES += \
 	runtime/lease.c \
 	runtime/lifecycle.c \
 	runtime/plan.c \
+	runtime/procs.c runtime/procs.h \
 	runtime/root.c \
 	runtime/runstate.c \
 	runtime/set.c \

@@ -10,8 +10,7 @@
 #include "base/sys.h"
 #include "runtime/inside.h"
 #include "runtime/internal.h"
-
-#define CMDLINE_MAX 4096
+#include "runtime/procs.h"
 
 static void stats_unknown(struct vps_stats *s)
 {
@@ -152,34 +151,15 @@ void vps_procs_free(struct vps_proc *p, size_t n)
 	free(p);
 }
 
-/* /proc/PID/stat: the name in brackets may hold anything, so fields count from the last ')'.
- * proc(5) */
-static int parse_stat(const char *text, struct vps_proc *p)
-{
-	const char *s = strrchr(text, ')');
-	unsigned long long utime, stime;
-	long rss;
-
-	if (!s ||
-	    sscanf(s + 1,
-		   " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d "
-		   "%*u %*u %ld",
-		   &p->state, &utime, &stime, &rss) != 4)
-		return -EINVAL;
-	p->cpu_us = (utime + stime) * (1000000 / (uint64_t)sysconf(_SC_CLK_TCK));
-	p->rss = rss > 0 ? (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-	return 0;
-}
-
 /* Uid as inside, and the pid in the VPS's own pid namespace: the second number of NSpid; deeper
  * ones are of namespaces made in the VPS. */
 static int parse_status(const char *text, uint32_t id_base, struct vps_proc *p)
 {
-	const char *uid = strstr(text, "\nUid:"), *ns = strstr(text, "\nNSpid:");
-	unsigned host_uid;
+	const char *ns = strstr(text, "\nNSpid:");
+	uint32_t host_uid;
 	int outer, inner;
 
-	if (!uid || sscanf(uid + 5, "%u", &host_uid) != 1)
+	if (procs_uid(text, &host_uid) < 0)
 		return -EINVAL;
 	if (!ns || sscanf(ns + 7, "%d %d", &outer, &inner) != 2)
 		return -ESRCH; /* still on its way in */
@@ -188,29 +168,6 @@ static int parse_status(const char *text, uint32_t id_base, struct vps_proc *p)
 			 : 65534;
 	p->pid = inner;
 	return 0;
-}
-
-static char *read_cmdline(int dir, const char *stat)
-{
-	char buf[CMDLINE_MAX];
-	autoclose int fd = openat(dir, "cmdline", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : fs_read_full(fd, buf, sizeof(buf) - 1);
-	const char *from, *to;
-
-	if (n > 0) {
-		while (n > 0 && !buf[n - 1])
-			n--;
-		for (ssize_t i = 0; i < n; i++)
-			if (!buf[i])
-				buf[i] = ' ';
-		return strndup(buf, (size_t)n);
-	}
-	/* a zombie has no words any more, only a name */
-	from = strchr(stat, '(');
-	to = strrchr(stat, ')');
-	if (!from || !to || to < from)
-		return strdup("");
-	return str_fmt("[%.*s]", (int)(to - from - 1), from + 1);
 }
 
 static int read_proc(pid_t pid, uint32_t id_base, struct vps_proc *ret)
@@ -227,11 +184,11 @@ static int read_proc(pid_t pid, uint32_t id_base, struct vps_proc *ret)
 	if (fs_read_buf(dir, "stat", stat, sizeof(stat)) < 0 ||
 	    fs_read_buf(dir, "status", status, sizeof(status)) < 0)
 		return -ESRCH;
-	r = parse_stat(stat, &p);
+	r = procs_stat(stat, &p, NULL);
 	r = r ?: parse_status(status, id_base, &p);
 	if (r < 0)
 		return r;
-	p.cmdline = read_cmdline(dir, stat);
+	p.cmdline = procs_cmdline(dir, stat);
 	if (!p.cmdline)
 		return -ENOMEM;
 	*ret = p;
@@ -243,17 +200,41 @@ static int by_pid(const void *a, const void *b)
 	return ((const struct vps_proc *)a)->pid - ((const struct vps_proc *)b)->pid;
 }
 
-int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t *ret_n,
-	      struct vps_err *err)
+/* A container's processes are the host's own. */
+static int procs_of_group(struct vps_host *h, unsigned id, const struct vps_spec *spec, struct vps_proc **ret,
+			  size_t *ret_n, struct vps_err *err)
 {
-	auto_done(spec_done) struct vps_spec spec;
 	auto_done(cg_closep) struct cg *cg = NULL;
 	autofree pid_t *pids = NULL;
-	struct run_state state;
 	struct vps_proc *procs;
 	struct cg_host *ch;
 	char name[ID_STR];
 	size_t n_pids, n = 0;
+	int r = host_cgroups(h, &ch, err);
+
+	r = r ?: cg_open(ch, id_str(id, name), &cg, err);
+	r = r ?: cg_pids(cg, &pids, &n_pids);
+	if (r < 0)
+		return r;
+	procs = calloc(n_pids + 1, sizeof(*procs));
+	if (!procs)
+		return vps_err_sys(err, -ENOMEM, "processes");
+	for (size_t i = 0; i < n_pids; i++)
+		if (read_proc(pids[i], spec->id_base, &procs[n]) == 0)
+			n++;
+	*ret = procs;
+	*ret_n = n;
+	return 0;
+}
+
+int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t *ret_n,
+	      struct vps_err *err)
+{
+	auto_done(spec_done) struct vps_spec spec;
+	autoclose int run_dir = -1;
+	struct run_state state;
+	struct vps_live live = {.instance_dir = -1};
+	const struct vps_driver *driver;
 	unsigned id;
 	int r;
 
@@ -261,22 +242,21 @@ int vps_procs(struct vps_host *h, const char *who, struct vps_proc **ret, size_t
 	r = store_find(h, who, &id, err);
 	r = r ?: run_init(h, id, who, &state, err);
 	r = r ?: store_read_spec_of(h, id, &spec, err);
-	if (r == 0 && driver_of(&spec)->machine)
-		r = vps_err_set(err, VPS_EUNSUPPORTED,
-				"the host does not see a machine's processes: vps exec %s top", who);
-	r = r ?: host_cgroups(h, &ch, err);
-	r = r ?: cg_open(ch, id_str(id, name), &cg, err);
-	r = r ?: cg_pids(cg, &pids, &n_pids);
 	if (r < 0)
 		return vps_err_wrap(err, r, "processes of '%s'", who);
-	procs = calloc(n_pids + 1, sizeof(*procs));
-	if (!procs)
-		return vps_err_sys(err, -ENOMEM, "processes");
-	for (size_t i = 0; i < n_pids; i++)
-		if (read_proc(pids[i], spec.id_base, &procs[n]) == 0)
-			n++;
-	qsort(procs, n, sizeof(*procs), by_pid);
-	*ret = procs;
-	*ret_n = n;
+	driver = driver_of(&spec);
+	if (driver->procs) {
+		run_dir = store_run_dir(h, id);
+		live.spec = &spec;
+		live.run_dir = run_dir;
+		live.init = &state.init;
+		live.paused = state.phase == RUN_PAUSED;
+		r = driver->procs(&live, ret, ret_n, err);
+	} else {
+		r = procs_of_group(h, id, &spec, ret, ret_n, err);
+	}
+	if (r < 0)
+		return vps_err_wrap(err, r, "processes of '%s'", who);
+	qsort(*ret, *ret_n, sizeof(**ret), by_pid);
 	return 0;
 }

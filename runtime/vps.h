@@ -110,8 +110,8 @@ struct vps_stats { /* UINT64_MAX - 1: not known here */
 	double load1, load5, load15; /* negative: not known */
 };
 int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct vps_err *err);
-/* pid (as seen inside), host pid, user id inside, rss, cpu time, command (raw bytes: escape before
- * print). */
+/* pid (as seen inside), host pid (0 of a machine's, which only its own kernel knows), user id inside, rss,
+ * cpu time, command (raw bytes: escape before print). */
 struct vps_proc {
 	pid_t pid, host_pid;
 	uid_t uid;

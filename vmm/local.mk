@@ -26,7 +26,8 @@ libvmm_a_SOURCES = \
 	vmm/virtio_mmio.c vmm/virtio_mmio.h \
 	vmm/virtqueue.c vmm/virtqueue.h \
 	vmm/vm.c vmm/vm.h \
-	vmm/vsock.c vmm/vsock.h
+	vmm/vsock.c vmm/vsock.h \
+	vmm/waker.c vmm/waker.h
 libvmm_a_CFLAGS = $(AM_CFLAGS) -pthread
 
 # Static: it runs in an empty root, and is executed by an fd.

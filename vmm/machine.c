@@ -115,6 +115,8 @@ static int start_devices(struct machine *m, const struct machine_opts *o, struct
 		r = stopper_init(&m->stopper, &m->vm, &m->vsock, &m->loop);
 	if (r == 0)
 		r = ctl_init(&m->ctl, m, &m->loop, o->ctl);
+	if (r == 0 && o->restore >= 0)
+		r = waker_init(&m->waker, &m->vsock, &m->loop);
 	return r < 0 ? vps_err_sys(err, r, "start the devices") : 0;
 }
 
@@ -217,6 +219,8 @@ static enum vm_end judge(struct machine *m, enum vm_end end, char *why, size_t s
 enum vm_end machine_run(struct machine *m, int *ret_code, char *why, size_t size)
 {
 	vm_resume(&m->vm);
+	if (m->waker.loop)
+		waker_tell(&m->waker);
 
 	int r = loop_run(&m->loop);
 
@@ -317,6 +321,7 @@ struct machine *machine_free(struct machine *m)
 	vm_stop(&m->vm);
 	ctl_done(&m->ctl);
 	stopper_done(&m->stopper);
+	waker_done(&m->waker);
 	for (size_t i = 0; i < m->n_disks; i++)
 		blk_done(&m->disks[i]);
 	for (size_t i = 0; i < m->n_nets; i++)

@@ -14,6 +14,7 @@
 #include "vmm/stopper.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
+#include "vmm/waker.h"
 
 #define MACHINE_DISKS	VMM_MAX_DISKS
 #define MACHINE_NETS	VMM_MAX_NETS
@@ -72,6 +73,7 @@ struct machine {
 	struct ports ports;
 	struct ctl ctl;
 	struct stopper stopper;
+	struct waker waker;
 	bool paused;
 };
 

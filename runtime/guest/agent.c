@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -25,7 +26,7 @@
 
 #define SESSIONS_MAX  128
 #define PRIVILEGED    1023 /* the last port that only root can have; af_vsock.c */
-#define RETRY_MIN_MS  500
+#define RETRY_MIN_MS  20 /* after a restore somebody waits */
 #define RETRY_MAX_MS  60000
 #define WATCH_MS      100
 #define HOST_TELL_MS  3000
@@ -75,6 +76,7 @@ struct agent {
 	int retry_ms;
 	bool watch; /* init is on its way out */
 	bool ready; /* and the host does not know yet */
+	bool told;  /* it knew once: a new one, after a restore, is to know as well */
 	unsigned sessions;
 };
 
@@ -123,6 +125,7 @@ static void tell_ready(struct agent *a)
 		return;
 	tell(a, "READY=1", 7);
 	a->ready = a->conn < 0;
+	a->told = true;
 }
 
 /* After a restore of the machine every connection is gone, so this may be any number of times. */
@@ -131,8 +134,10 @@ static void connect_again(struct agent *a)
 	a->conn = host_connect(AGENT_NOTIFY_PORT);
 	if (a->conn < 0)
 		drop_conn(a);
-	else
+	else {
+		a->retry_ms = 0;
 		tell_ready(a);
+	}
 }
 
 static void from_init(struct agent *a)
@@ -147,8 +152,11 @@ static void from_init(struct agent *a)
 	if (strstr(buf, "STOPPING=1") || strstr(buf, "STATUS=Activating special unit"))
 		a->watch = true;
 	tell(a, buf, (size_t)n);
+	if (!strstr(buf, "READY=1"))
+		return;
 	/* said while nobody listened: it is not said twice */
-	a->ready = a->ready || (a->conn < 0 && strstr(buf, "READY=1"));
+	a->ready = a->conn < 0;
+	a->told = a->told || !a->ready;
 }
 
 /* systemd has become systemd-shutdown(8), whose first argument is what the kernel will be asked. So the host
@@ -173,10 +181,10 @@ static void from_host(struct agent *a)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0)
+	if (n <= 0) {
 		drop_conn(a);
-	else
-		a->retry_ms = 0;
+		a->ready = a->ready || a->told;
+	}
 }
 
 /* Whoever is inside can connect as well (a loopback of vsock, a VM in the VM): only the host is let in. */
@@ -252,11 +260,17 @@ _Noreturn void agent_main(char **argv)
 	a.g.config = atoi(argv[1]);
 	a.g.disk = atoi(argv[2]);
 	a.g.notify = atoi(argv[3]);
+	a.g.stop_signal = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (a.g.stop_signal == MAP_FAILED)
+		a.g.stop_signal = NULL;
+	else
+		*a.g.stop_signal = -1;
 	fcntl(a.g.disk, F_SETFD, FD_CLOEXEC);
 	if (a.g.notify >= 0)
 		fcntl(a.g.notify, F_SETFD, FD_CLOEXEC);
 	config_load(&a.g, NULL);
 	close_fd(&a.g.config);
+	a.told = a.g.cfg.role == GUEST_COMMAND; /* by its init */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);

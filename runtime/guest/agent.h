@@ -10,6 +10,7 @@
  *                     ERROR, DATA and END of streams 1 and 2, at last EXIT from the guest. With a
  *                     terminal, stream 1 is its output. A host that goes away kills the command.
  *   pack, unpack      a tar stream as stream 1 or 0, then DONE or ERROR
+ *   procs             records as stream 1, then DONE or ERROR
  *   everything else   DONE (with what was asked for) or ERROR
  *
  * The host sends at most AGENT_WINDOW bytes of stream 0 ahead of the CREDIT that the guest gives for
@@ -35,7 +36,7 @@
 
 #define AGENT_PORT	  1u /* guest's */
 #define AGENT_NOTIFY_PORT 1u /* host's; then the command's stdio, where it has no terminal */
-#define AGENT_EXPORT_PORT 2u /* host's: the tar stream of GUEST_EXPORT */
+#define AGENT_EXPORT_PORT 2u /* host's: the tar stream of GUEST_EXPORT; the session of GUEST_SESSION */
 #define AGENT_STDIO_PORT  16u /* host's: 16 stdin, 17 stdout, 18 stderr of the main command */
 #define AGENT_LINE_MAX	  4096u
 
@@ -73,6 +74,11 @@ enum agent_type {
 	AGENT_SYNC,
 	AGENT_FREEZE,	 /* the disk's file system; DONE; until THAW or the session's end */
 	AGENT_THAW,
+	AGENT_PROCS,	 /* records, each process from its pid on: pid uid rss cpu state cmd */
+	/* runtime/guestcfg.h's records: sysctls, and what eth0 is to have from now on (when nic is said); a
+	 * stop signal for AGENT_STOP */
+	AGENT_SET,
+	AGENT_RESUMED, /* u64 as CLOCK, 64 bytes as RESEED; by vps-vmm, after a restore (vmm/waker.c) */
 
 	/* from the guest */
 	AGENT_STARTED = 64, /* u32 pid */
@@ -101,7 +107,7 @@ struct agent_frame {
 /* Read once from fd (it may be nonblocking). 1: a frame; 0: the end, between frames; -EAGAIN: not
  * whole yet; -EPROTO: no frame that may come from there, or of a wrong size; -errno. */
 int agent_in_read(struct agent_in *in, int fd, struct agent_frame *ret);
-/* The same, waiting for a whole one: timeout_ms for all of it, -1: for ever. -ETIMEDOUT. */
+/* The same, waiting for a whole one: timeout_ms for all of it, -1: for ever. -ETIMEDOUT, -EINTR. */
 int agent_in_wait(struct agent_in *in, int fd, int timeout_ms, struct agent_frame *ret);
 /* The pure part: how many more bytes the frame at hand wants; 0: it is whole and in ret. -EPROTO. */
 ssize_t agent_in_next(struct agent_in *in, struct agent_frame *ret);
@@ -171,9 +177,11 @@ int agent_exec(int fd, const struct agent_exec *x, int timeout_ms, int *ret_stat
  * has SIGPIPE at its default. The exit status, or -errno. */
 int agent_bridge(int fd, const int io[3], bool tty, struct vps_err *err);
 
-/* cp: as vps_copy_out and vps_copy_in (runtime/vps.h). The stream that comes out is a tenant's. */
-int agent_pack(int fd, const char *path, int tar_fd, struct vps_err *err);
-int agent_unpack(int fd, const char *path, long uid, long gid, int tar_fd, struct vps_err *err);
+/* cp: as vps_copy_out and vps_copy_in (runtime/vps.h). The stream that comes out is a tenant's.
+ * -VPS_ETIMEDOUT after idle_ms in which the guest neither sent nor took anything; -1: for ever. */
+int agent_pack(int fd, const char *path, int tar_fd, int idle_ms, struct vps_err *err);
+int agent_unpack(int fd, const char *path, long uid, long gid, int tar_fd, int idle_ms,
+		 struct vps_err *err);
 
 struct agent_stat { /* bytes, seconds; of the guest's own view */
 	uint64_t mem_total, mem_free, mem_available, mem_cached, swap_total, swap_free;
@@ -185,5 +193,11 @@ struct agent_stat { /* bytes, seconds; of the guest's own view */
 int agent_stat(int fd, int timeout_ms, struct agent_stat *ret, struct vps_err *err);
 /* Unknown keys are skipped, so that host and guest may be of different age. */
 int agent_stat_parse(const char *text, size_t len, struct agent_stat *ret);
+
+/* The guest's processes, without its kernel's own: vps_procs_free. host_pid is 0. */
+struct vps_proc;
+int agent_procs(int fd, int timeout_ms, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+/* Its pure part; -EPROTO, -E2BIG. */
+int agent_procs_parse(const char *text, size_t len, struct vps_proc **ret, size_t *ret_n);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "base/sys.h"
 #include "runtime/guest/agent.h"
+#include "runtime/vps.h"
 
 #define EXIT_MAX 255u
 
@@ -22,6 +23,8 @@ static int odd(struct vps_err *err, int r)
 		return vps_err_set(err, VPS_ETIMEDOUT, "the guest's agent does not answer");
 	if (r == 0 || r == -ECONNRESET || r == -EPIPE)
 		return vps_err_set(err, EPIPE, "the guest's agent went away");
+	if (r == -EINTR)
+		return vps_err_set(err, VPS_EINTERRUPTED, "interrupted");
 	return vps_err_sys(err, r, "the guest's agent");
 }
 
@@ -123,12 +126,13 @@ struct bridge {
 	size_t passed[2];
 	struct agent_frame last; /* EXIT, DONE or ERROR */
 	bool ended;
+	int idle_ms; /* the longest silence, or -1 */
 };
 
 static void bridge_init(struct bridge *b, int fd, int in, int out, int errs)
 {
 	*b = (struct bridge){.fd = fd, .in = in, .out = {out, errs}, .signals = -1,
-			     .credit = AGENT_WINDOW, .frames = AGENT_IN_INIT(true)};
+			     .credit = AGENT_WINDOW, .frames = AGENT_IN_INIT(true), .idle_ms = -1};
 	b->in_ended = in < 0;
 }
 
@@ -249,13 +253,17 @@ static int bridge_step(struct bridge *b)
 		{pending(b, 1) ? b->out[1] : -1, POLLOUT, 0},
 		{b->signals, POLLIN, 0},
 	};
-	int r = 0;
+	int n, r = 0;
 
 	p[0].events = (short)((full ? 0 : POLLIN) | (agent_out_left(&b->to_guest) ? POLLOUT : 0));
 	if (!p[0].events)
 		p[0].fd = -1;
-	if (poll(p, ARRAY_LEN(p), -1) < 0)
-		return errno == EINTR ? 0 : -errno;
+	/* Our own side may take its time: somebody thinks, or a disk is slow. */
+	n = poll(p, ARRAY_LEN(p), pending(b, 0) || pending(b, 1) || p[1].fd >= 0 ? -1 : b->idle_ms);
+	if (n < 0)
+		return errno == EINTR && b->signals >= 0 ? 0 : -errno;
+	if (n == 0)
+		return -ETIMEDOUT;
 	if (p[4].revents)
 		r = pass_signal(b);
 	for (int i = 0; i < 2 && r >= 0; i++)
@@ -341,19 +349,22 @@ static int copy(struct bridge *b, enum agent_type type, const char *path, long u
 	return b->last.type == AGENT_DONE ? 0 : odd(err, -EPROTO);
 }
 
-int agent_pack(int fd, const char *path, int tar_fd, struct vps_err *err)
+int agent_pack(int fd, const char *path, int tar_fd, int idle_ms, struct vps_err *err)
 {
 	auto_done(bridge_done) struct bridge b;
 
 	bridge_init(&b, fd, -1, tar_fd, -1);
+	b.idle_ms = idle_ms;
 	return copy(&b, AGENT_PACK, path, -1, -1, err);
 }
 
-int agent_unpack(int fd, const char *path, long uid, long gid, int tar_fd, struct vps_err *err)
+int agent_unpack(int fd, const char *path, long uid, long gid, int tar_fd, int idle_ms,
+		 struct vps_err *err)
 {
 	auto_done(bridge_done) struct bridge b;
 
 	bridge_init(&b, fd, tar_fd, -1, -1);
+	b.idle_ms = idle_ms;
 	return copy(&b, AGENT_UNPACK, path, uid, gid, err);
 }
 
@@ -397,5 +408,101 @@ int agent_stat(int fd, int timeout_ms, struct agent_stat *ret, struct vps_err *e
 	if (r < 0)
 		return r;
 	r = agent_stat_parse(sb_str(&sb), sb.len, ret);
+	return r < 0 ? odd(err, r) : 0;
+}
+
+/* ---- processes ----------------------------------------------------------------- */
+
+#define PROCS_BYTES (16u << 20)
+#define PROCS_MAX   65536
+
+struct proc_list {
+	struct vps_proc *v;
+	size_t n, cap;
+};
+
+static int proc_field(struct vps_proc *p, struct rec *rec)
+{
+	uint64_t v = 0;
+	int r;
+
+	if (str_eq(rec->key, "uid")) {
+		r = rec_u64(rec, UINT32_MAX, &v);
+		p->uid = (uid_t)v;
+		return r;
+	}
+	if (str_eq(rec->key, "rss"))
+		return rec_u64(rec, UINT64_MAX, &p->rss);
+	if (str_eq(rec->key, "cpu"))
+		return rec_u64(rec, UINT64_MAX, &p->cpu_us);
+	if (str_eq(rec->key, "state")) {
+		if (rec->len != 1 || rec->value[0] < 'A' || rec->value[0] > 'z')
+			return -EPROTO;
+		p->state = rec->value[0];
+		return 0;
+	}
+	return str_eq(rec->key, "cmd") ? rec_str(rec, &p->cmdline) : 0;
+}
+
+static int proc_record(struct proc_list *l, struct rec *rec)
+{
+	uint64_t pid = 0;
+	int r;
+
+	if (!str_eq(rec->key, "pid"))
+		return l->n ? proc_field(&l->v[l->n - 1], rec) : -EPROTO;
+	if (l->n == PROCS_MAX)
+		return -E2BIG;
+	r = rec_u64(rec, INT32_MAX, &pid);
+	r = r < 0 ? r : mem_grow(l->v, l->n, l->cap);
+	if (r < 0)
+		return r;
+	l->v[l->n] = (struct vps_proc){.pid = (pid_t)pid, .state = '?', .cmdline = strdup("")};
+	return l->v[l->n++].cmdline ? 0 : -ENOMEM;
+}
+
+int agent_procs_parse(const char *text, size_t len, struct vps_proc **ret, size_t *ret_n)
+{
+	struct proc_list l = {0};
+	struct rec rec;
+	int r;
+
+	while ((r = rec_next(&text, &len, &rec)) > 0) {
+		r = proc_record(&l, &rec);
+		rec_done(&rec);
+		if (r < 0)
+			break;
+	}
+	if (r < 0) {
+		for (size_t i = 0; i < l.n; i++)
+			free(l.v[i].cmdline);
+		free(l.v);
+		return r;
+	}
+	*ret = l.v;
+	*ret_n = l.n;
+	return 0;
+}
+
+int agent_procs(int fd, int timeout_ms, struct vps_proc **ret, size_t *ret_n, struct vps_err *err)
+{
+	auto_done(agent_in_done) struct agent_in in = AGENT_IN_INIT(true);
+	auto_strbuf sb = STRBUF_INIT;
+	struct agent_frame f;
+	int r = agent_send_request(fd, AGENT_PROCS, NULL, 0);
+
+	for (;;) {
+		r = r < 0 ? r : agent_in_wait(&in, fd, timeout_ms, &f);
+		if (r <= 0)
+			return odd(err, r);
+		if (f.type != AGENT_DATA || f.stream != 1)
+			break;
+		sb_addn(&sb, f.data, f.len);
+		if (sb.len > PROCS_BYTES || sb_ok(&sb) < 0)
+			return odd(err, -E2BIG);
+	}
+	if (f.type == AGENT_ERROR)
+		return refused(&f, NULL, err);
+	r = f.type != AGENT_DONE ? -EPROTO : agent_procs_parse(sb_str(&sb), sb.len, ret, ret_n);
 	return r < 0 ? odd(err, r) : 0;
 }

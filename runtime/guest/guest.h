@@ -10,7 +10,7 @@
  *   agent.c    the agent: who connects, what init notifies, the host's word to stop
  *   session.c  one connection: requests
  *   job.c      exec, pack, unpack: a child and the bytes between it and the host
- *   stat.c     the guest's numbers
+ *   stat.c     the guest's numbers and processes
  */
 #ifndef VPS_RUNTIME_GUEST_GUEST_H
 #define VPS_RUNTIME_GUEST_GUEST_H
@@ -29,17 +29,21 @@ struct guest {
 	int root;   /* O_PATH of the stacked root */
 	int disk;   /* the ext4's root, which nobody else can name any more */
 	int notify; /* bound datagram socket of NOTIFY_SOCKET, or -1 */
+	int *stop_signal; /* shared by the agent's sessions: what AGENT_SET said, or -1; NULL: nothing can be */
 };
 
 /* ---- main.c: g->cfg from g->config */
 int config_load(struct guest *g, struct vps_err *err);
 
 /* ---- root.c */
+#define MERGED "/merged" /* the stacked root before the switch; a kernel's own initramfs has a /root */
 /* proc, sys, dev of the initramfs. */
 int root_views(struct vps_err *err);
 int root_load_modules(void);
 /* Find the disks and stack them: g->root, g->disk. */
 int root_make(struct guest *g, struct vps_err *err);
+/* The disk of modules at its place, when the root has none. */
+int root_modules(struct guest *g, struct vps_err *err);
 /* The process's root becomes g->root, with proc, sys, dev, and what PID 1 wants mounted. */
 int root_enter(struct guest *g, struct vps_err *err);
 /* All to the disk, as orderly as can be. */
@@ -49,6 +53,8 @@ _Noreturn void root_power(int how);
 
 /* ---- link.c */
 int links_up(const struct guest_cfg *c, struct vps_err *err);
+/* eth0 of a running guest gets c's addresses and gateways, and loses old_addrs. */
+int links_change(const struct guest_cfg *c, struct vps_err *err);
 
 /* ---- agent.c */
 /* Bind NOTIFY_SOCKET and start the agent as a process of its own. */
@@ -76,5 +82,7 @@ void job_unpack(struct guest *g, int conn, struct agent_in *in, const char *req,
 struct payload;
 int payload_become(struct payload *p, struct vps_err *err);
 int stat_records(const struct guest *g, struct strbuf *sb);
+/* For agent_procs_parse. */
+int procs_records(struct strbuf *sb);
 
 #endif

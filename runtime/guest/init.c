@@ -25,6 +25,8 @@ struct relay {
 	int from, to; /* nonblocking; from -1: the end was seen */
 	char buf[16384];
 	size_t have, done;
+	int *sock; /* which of the two is the host's port: again, when the machine was restored */
+	unsigned port;
 };
 
 struct init {
@@ -45,6 +47,25 @@ static void relay_end(struct relay *r)
 	close_fd(&r->to);
 }
 
+/* A restored machine has lost its connections, and its host awaits them anew. What was on its way is lost. */
+static bool relay_again(struct relay *r)
+{
+	int sock;
+
+	if (!r->sock || (errno != ENOTCONN && errno != ECONNRESET))
+		return false;
+	sock = host_connect(r->port);
+	if (sock < 0)
+		return false;
+	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0) {
+		close(sock);
+		return false;
+	}
+	close_fd(r->sock);
+	*r->sock = sock;
+	return true;
+}
+
 static void relay_step(struct relay *r)
 {
 	ssize_t n;
@@ -54,7 +75,7 @@ static void relay_step(struct relay *r)
 		n = read(r->from, r->buf, sizeof(r->buf));
 		if (n > 0)
 			r->have = (size_t)n;
-		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR && !relay_again(r)))
 			relay_end(r);
 	}
 	while (r->done < r->have) {
@@ -63,6 +84,8 @@ static void relay_step(struct relay *r)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;
+		if (n < 0 && relay_again(r))
+			continue;
 		if (n < 0) { /* nobody wants it */
 			relay_end(r);
 			return;
@@ -86,6 +109,8 @@ static int port_relay(struct relay *r, int i, int *stdio)
 	*stdio = p[i != 0];
 	r->from = i ? p[0] : sock;
 	r->to = i ? sock : p[1];
+	r->sock = i ? &r->to : &r->from;
+	r->port = AGENT_STDIO_PORT + (unsigned)i;
 	if (fcntl(r->from, F_SETFL, O_NONBLOCK) < 0 || fcntl(r->to, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	return 0;

@@ -474,8 +474,16 @@ static int copy_parse(const char *req, size_t len, char **path, long ids[2])
 	return r < 0 ? r : *path && **path == '/' ? 0 : -EPROTO;
 }
 
+/* Of GUEST_SESSION, which has not switched to it. */
+static int enter_root(const struct guest *g, struct vps_err *err)
+{
+	if (g->cfg.role == GUEST_SESSION && (chdir(MERGED) < 0 || chroot(".") < 0))
+		return vps_err_sys(err, -errno, "enter the root");
+	return 0;
+}
+
 /* The child's stdio is the stream; its verdict is the answer. */
-static void copy(int conn, struct agent_in *in, const char *req, size_t len, bool pack)
+static void copy(const struct guest *g, int conn, struct agent_in *in, const char *req, size_t len, bool pack)
 {
 	autofree char *path = NULL;
 	long ids[2] = {-1, -1};
@@ -489,8 +497,10 @@ static void copy(int conn, struct agent_in *in, const char *req, size_t len, boo
 	if (r == 0)
 		r = job_fork(&j, &verdict);
 	if (r == 0 && j.pid == 0) {
-		v.r = pack ? tar_pack_path(path, 1, &v.err)
-			   : tar_unpack_path(path, ids[0], ids[1], 0, &v.err);
+		v.r = enter_root(g, &v.err);
+		if (v.r == 0)
+			v.r = pack ? tar_pack_path(path, 1, &v.err)
+				   : tar_unpack_path(path, ids[0], ids[1], 0, &v.err);
 		give_verdict(verdict, &v);
 	}
 	if (r == 0)
@@ -512,10 +522,10 @@ static void copy(int conn, struct agent_in *in, const char *req, size_t len, boo
 
 void job_pack(struct guest *g, int conn, struct agent_in *in, const char *req, size_t len)
 {
-	copy(conn, in, req, len, true);
+	copy(g, conn, in, req, len, true);
 }
 
 void job_unpack(struct guest *g, int conn, struct agent_in *in, const char *req, size_t len)
 {
-	copy(conn, in, req, len, false);
+	copy(g, conn, in, req, len, false);
 }

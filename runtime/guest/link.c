@@ -92,6 +92,19 @@ static int add_addr(int nl, unsigned index, const struct net_addr *a)
 	return talk(nl, &q);
 }
 
+/* -EADDRNOTAVAIL: it is not there. */
+static int del_addr(int nl, unsigned index, const struct net_addr *a)
+{
+	struct req q;
+
+	start(&q, RTM_DELADDR, 0, sizeof(q.addr));
+	q.addr.ifa_family = (uint8_t)a->family;
+	q.addr.ifa_prefixlen = a->len;
+	q.addr.ifa_index = index;
+	put_addr(&q, IFA_LOCAL, a);
+	return talk(nl, &q);
+}
+
 static int add_neigh(int nl, unsigned index, const struct net_addr *a, const uint8_t mac[6])
 {
 	struct req q;
@@ -202,4 +215,25 @@ int links_up(const struct guest_cfg *c, struct vps_err *err)
 		ipv6_static();
 	r = set_up(nl, index, c->mtu);
 	return r < 0 ? vps_err_sys(err, r, "bring up eth0") : addresses(c, nl, index, err);
+}
+
+/* First what is new: a guest that has the old address and the new one loses nothing in between. */
+int links_change(const struct guest_cfg *c, struct vps_err *err)
+{
+	autoclose int nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	unsigned index = if_nametoindex("eth0");
+	struct net_addr a;
+	int r = nl < 0 ? vps_err_sys(err, -errno, "netlink") : 0;
+
+	if (r == 0 && !index)
+		r = vps_err_set(err, ENODEV, "there is no network card");
+	r = r ?: addresses(c, nl, index, err);
+	for (char **t = c->old_addrs; t && *t && r == 0; t++) {
+		r = net_addr_parse(*t, &a);
+		r = r < 0 ? r : del_addr(nl, index, &a);
+		r = r == -EADDRNOTAVAIL ? 0 : r; /* the tenant was first */
+		if (r < 0)
+			vps_err_sys(err, r, "address %s", *t);
+	}
+	return r;
 }

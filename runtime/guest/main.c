@@ -75,6 +75,8 @@ static int prepare(struct guest *g, struct vps_err *err)
 		r = vps_err_sys(err, -errno, "set the host name '%s'", name);
 	if (r >= 0)
 		r = guestconf_apply(g->root, g->cfg.files, g->cfg.n_files, err);
+	if (r >= 0)
+		r = root_modules(g, err);
 	if (r >= 0 && g->cfg.n_files)
 		host_tell("VPS_FILES=1\n"); /* once is enough for those of the first boot */
 	return r;
@@ -105,6 +107,18 @@ static int export_root(struct guest *g, struct vps_err *err)
 	return tar_pack_tree(g->root, out, err);
 }
 
+/* The host's one session (cp into a VPS that is stopped): no init, no card, and the root as it lies there, with
+ * nothing mounted in it. */
+static int serve_session(struct guest *g, struct vps_err *err)
+{
+	autoclose int conn = host_connect(AGENT_EXPORT_PORT);
+
+	if (conn < 0)
+		return vps_err_sys(err, conn, "connect to the host");
+	session_run(g, conn);
+	return 0;
+}
+
 static int boot(struct guest *g, struct vps_err *err)
 {
 	int r = root_views(err);
@@ -118,8 +132,8 @@ static int boot(struct guest *g, struct vps_err *err)
 		r = prepare(g, err);
 	if (r < 0)
 		return r;
-	if (g->cfg.role == GUEST_EXPORT) {
-		r = export_root(g, err);
+	if (g->cfg.role == GUEST_EXPORT || g->cfg.role == GUEST_SESSION) {
+		r = g->cfg.role == GUEST_EXPORT ? export_root(g, err) : serve_session(g, err);
 		if (r >= 0)
 			host_tell("EXIT=0\n");
 		return r;

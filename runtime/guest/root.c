@@ -8,6 +8,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,7 +18,6 @@
 #include "runtime/guest/guest.h"
 
 #define DISK_WAIT_MS 10000
-#define MERGED	     "/merged" /* a kernel's own initramfs has a /root */
 
 int root_views(struct vps_err *err)
 {
@@ -118,6 +118,30 @@ int root_make(struct guest *g, struct vps_err *err)
 		return vps_err_sys(err, -errno, "stack image and disk (overlay)");
 	g->root = open(MERGED, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return g->root < 0 ? vps_err_sys(err, -errno, "open the root") : 0;
+}
+
+/* An image has no modules of the host's kernel, and its tenant may want some: iptables, a tunnel. */
+int root_modules(struct guest *g, struct vps_err *err)
+{
+	char dev[64], dep[200], dir[150], self[32];
+	struct utsname u;
+	int r;
+
+	uname(&u);
+	snprintf(dir, sizeof(dir), "/lib/modules/%s", u.release);
+	snprintf(dep, sizeof(dep), "%s/modules.dep", dir);
+	if (!g->cfg.modules || inroot_exists(g->root, dep) == 1)
+		return 0;
+	r = find_disk(GUEST_SERIAL_MODULES, dev, sizeof(dev), err);
+	if (r < 0)
+		return r;
+
+	autoclose int to = inroot_mkdir_p(g->root, dir, 0755, 0, 0);
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", to);
+	if (to < 0 || mount(dev, self, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, "") < 0) /* what a tenant made of his /lib/modules is no reason not to start */
+		dprintf(2, "vps-guest: mount %s: %s\n", dir, strerror(to < 0 ? -to : errno));
+	return 0;
 }
 
 /* ---- the switch ---------------------------------------------------------------- */

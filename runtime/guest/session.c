@@ -48,38 +48,42 @@ int stop_signal_of(const struct guest_cfg *c, int asked)
 	return asked == SIGRTMIN + 3 ? SIGRTMIN + 4 : asked;
 }
 
-static int send_init(int sig)
+static void send_init(int sig)
 {
-	return kill(1, sig) < 0 ? -errno : 0;
+	kill(1, sig);
 }
 
-/* Init has no handlers while it begins, and would never hear of it: somebody waits until it has. The first is for those whose
+/* Init has no handlers while it begins, and would never hear of it: we wait until it has. The first is for those whose
  * sigtimedwait(2) does not show. */
-static int stop_init(int sig)
+static void stop_init(int sig)
 {
 	bool deaf = proc_takes_signal(1, sig) == 0;
-	int r = send_init(sig);
 
-	if (!deaf || r < 0)
-		return r;
-
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid > 0)
-		return 0;
+	send_init(sig);
+	if (!deaf)
+		return;
 	for (int ms = 0; ms < STOP_WAIT_MS && proc_takes_signal(1, sig) == 0; ms += STOP_STEP_MS)
 		usleep(STOP_STEP_MS * 1000);
-	_exit(send_init(sig) < 0);
+	send_init(sig);
 }
 
-static int do_reboot(const struct guest *g)
+/* The signal for init that a request means, or -errno. */
+static int signal_of(struct guest *g, const struct agent_frame *f)
 {
-	if (g->cfg.role != GUEST_SYSTEM)
-		return -EOPNOTSUPP;
-	/* systemd: reboot.target; for the others what Ctrl-Alt-Del sends, inittab(5) */
-	return send_init(init_is_systemd() ? SIGRTMIN + 5 : SIGINT);
+	uint32_t sig;
+
+	switch (f->type) {
+	case AGENT_STOP:
+		if (g->stop_signal && *g->stop_signal >= 0)
+			g->cfg.stop_signal = *g->stop_signal;
+		return stop_signal_of(&g->cfg, 0);
+	case AGENT_REBOOT:
+		/* systemd: reboot.target; for the others what Ctrl-Alt-Del sends, inittab(5) */
+		return g->cfg.role != GUEST_SYSTEM ? -EOPNOTSUPP : init_is_systemd() ? SIGRTMIN + 5 : SIGINT;
+	default:
+		sig = agent_u32(f->data);
+		return sig < 1 || sig > (uint32_t)SIGRTMAX ? -EINVAL : (int)sig;
+	}
 }
 
 /* ---- the disk ------------------------------------------------------------------ */
@@ -163,16 +167,12 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	switch (f->type) {
 	case AGENT_STAT:
 		return stat_records(g, sb);
-	case AGENT_STOP:
-		return stop_init(stop_signal_of(&g->cfg, 0));
-	case AGENT_REBOOT:
-		return do_reboot(g);
-	case AGENT_KILL:
-		return send_init((int)agent_u32(f->data));
 	case AGENT_RESEED:
 		return do_reseed(f->data, f->len);
 	case AGENT_CLOCK:
 		return do_clock(agent_u64(f->data));
+	case AGENT_RESUMED:
+		return do_reseed(f->data + 8, f->len - 8) ?: do_clock(agent_u64(f->data));
 	case AGENT_GROW:
 		return disk_grow(g->disk);
 	case AGENT_SYNC:
@@ -185,6 +185,58 @@ static int do_simple(struct guest *g, const struct agent_frame *f, struct strbuf
 	default:
 		return -EPROTO;
 	}
+}
+
+static void answer(int conn, int r, const struct vps_err *err)
+{
+	auto_done(agent_out_done) struct agent_out o = {0};
+
+	r = r < 0 ? agent_out_add_error(&o, r, 0, err) : agent_out_add(&o, AGENT_DONE, 0, NULL, 0);
+	if (r == 0)
+		agent_out_flush(&o, conn, true);
+}
+
+static void send_procs(int conn)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	int r = procs_records(&sb);
+
+	for (size_t at = 0; r == 0 && at < sb.len; at += AGENT_DATA_MAX) {
+		size_t n = sb.len - at < AGENT_DATA_MAX ? sb.len - at : AGENT_DATA_MAX;
+
+		r = agent_send(conn, AGENT_DATA, 1, sb.s + at, n);
+	}
+	answer(conn, r, NULL);
+}
+
+/* What the definition of a running guest has become. */
+static int do_set(struct guest *g, const char *req, size_t len, struct vps_err *err)
+{
+	auto_done(guest_cfg_done) struct guest_cfg c = {0};
+	int r = guest_cfg_parse(req, len, &c, err);
+
+	for (char **s = c.sysctls; s && *s && r == 0; s++) {
+		r = fs_write_sysctl(*s);
+		if (r < 0)
+			vps_err_sys(err, r, "sysctl '%s'", *s);
+	}
+	if (r == 0 && c.nic)
+		r = links_change(&c, err);
+	if (r == 0 && g->stop_signal)
+		*g->stop_signal = c.stop_signal;
+	return r;
+}
+
+/* The answer first: init may end, and we with it, before another instruction of ours. */
+static void answer_signal(struct guest *g, int conn, const struct agent_frame *f)
+{
+	int sig = signal_of(g, f);
+
+	answer(conn, sig, NULL);
+	if (sig > 0 && f->type == AGENT_STOP)
+		stop_init(sig);
+	else if (sig > 0)
+		send_init(sig);
 }
 
 static void answer_simple(struct guest *g, int conn, const struct agent_frame *f)
@@ -232,6 +284,7 @@ void session_run(struct guest *g, int conn)
 {
 	auto_done(agent_in_done) struct agent_in in = AGENT_IN_INIT(false);
 	auto_strbuf req = STRBUF_INIT;
+	struct vps_err err = {0};
 	struct agent_frame f;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -249,6 +302,17 @@ void session_run(struct guest *g, int conn)
 		break;
 	case AGENT_FREEZE:
 		do_freeze(g, conn, &in);
+		break;
+	case AGENT_STOP:
+	case AGENT_REBOOT:
+	case AGENT_KILL:
+		answer_signal(g, conn, &f);
+		break;
+	case AGENT_PROCS:
+		send_procs(conn);
+		break;
+	case AGENT_SET:
+		answer(conn, do_set(g, sb_str(&req), req.len, &err), &err);
 		break;
 	default:
 		answer_simple(g, conn, &f);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The guest's own numbers, proc(5). */
+/* The guest's own numbers and processes, proc(5). */
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "runtime/guest/guest.h"
+#include "runtime/procs.h"
 
 static int meminfo(struct strbuf *sb)
 {
@@ -108,5 +110,48 @@ int stat_records(const struct guest *g, struct strbuf *sb)
 	r = r < 0 ? r : cpu(sb);
 	r = r < 0 ? r : processes(sb);
 	r = r < 0 ? r : disk(g->disk, sb);
+	return r < 0 ? r : sb_ok(sb);
+}
+
+/* ---- processes ----------------------------------------------------------------- */
+
+#define KTHREADD 2
+
+static int one_process(int proc, const char *name, struct strbuf *sb)
+{
+	char stat[1024], status[4096];
+	autofree char *cmd = NULL;
+	autoclose int dir = fs_open_dir(proc, name);
+	struct vps_proc p = {.pid = atoi(name)};
+	pid_t parent;
+	uint32_t uid;
+
+	if (dir < 0 || fs_read_buf(dir, "stat", stat, sizeof(stat)) < 0 ||
+	    fs_read_buf(dir, "status", status, sizeof(status)) < 0 ||
+	    procs_stat(stat, &p, &parent) < 0 || procs_uid(status, &uid) < 0)
+		return 0; /* it has ended meanwhile */
+	if (p.pid == KTHREADD || parent == KTHREADD)
+		return 0; /* the kernel's own */
+	cmd = procs_cmdline(dir, stat);
+	if (!cmd)
+		return -ENOMEM;
+	rec_add_u64(sb, "pid", (uint64_t)p.pid);
+	rec_add_u64(sb, "uid", uid);
+	rec_add_u64(sb, "rss", p.rss);
+	rec_add_u64(sb, "cpu", p.cpu_us);
+	rec_addn(sb, "state", &p.state, 1);
+	rec_add(sb, "cmd", cmd);
+	return 0;
+}
+
+int procs_records(struct strbuf *sb)
+{
+	autoclose int proc = fs_open_dir(AT_FDCWD, "/proc");
+	auto_strv names = NULL;
+	int r = proc < 0 ? proc : fs_list(proc, ".", &names);
+
+	for (char **n = names; n && *n && r == 0; n++)
+		if (isdigit((unsigned char)**n))
+			r = one_process(proc, *n, sb);
 	return r < 0 ? r : sb_ok(sb);
 }

@@ -69,6 +69,9 @@ static void type_range(enum agent_type t, bool from_guest, long *min, long *max)
 		{AGENT_SYNC, 0, 0, 0},
 		{AGENT_FREEZE, 0, 0, 0},
 		{AGENT_THAW, 0, 0, 0},
+		{AGENT_PROCS, 0, 0, 0},
+		{AGENT_SET, 0, 0, AGENT_DATA_MAX},
+		{AGENT_RESUMED, 0, 72, 72},
 		{AGENT_STARTED, 1, 4, 4},
 		{AGENT_CREDIT, 1, 4, 4},
 		{AGENT_EXIT, 1, 4, 4},
@@ -151,12 +154,10 @@ int agent_in_wait(struct agent_in *in, int fd, int timeout_ms, struct agent_fram
 		uint64_t now = sys_now_mono() / 1000000;
 		int r = poll(&p, 1, timeout_ms < 0 ? -1 : now < end ? (int)(end - now) : 0);
 
-		if (r < 0 && errno != EINTR)
+		if (r < 0)
 			return -errno;
 		if (r == 0)
 			return -ETIMEDOUT;
-		if (r < 0)
-			continue;
 		r = agent_in_read(in, fd, ret);
 		if (r != -EAGAIN)
 			return r;

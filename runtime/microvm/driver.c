@@ -45,7 +45,11 @@ const struct vps_driver microvm_driver = {
 	.unpack = vm_unpack,
 	.signal = vm_signal,
 	.pause = vm_freeze,
+	.procs = vm_procs,
+	.winsize = vm_winsize,
 	.stats = vm_stats,
 	.update = vm_update,
 	.grown = vm_grown,
+	.checkpoint = vm_checkpoint,
+	.checkpoint_end = vm_checkpoint_end,
 };

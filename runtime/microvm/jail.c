@@ -145,7 +145,7 @@ static int inside(struct vm_jail *j, struct vps_err *err)
 	if (r >= 0)
 		r = keep_fds(j, err);
 	if (r >= 0)
-		r = vm_argv(j->run, &j->fds, j->n_cpus, &argv);
+		r = vm_argv(j->run, &j->fds, &j->size, &argv);
 	if (r < 0)
 		return vps_err_sys(err, r, "arguments of vps-vmm");
 	umask(077);

@@ -17,6 +17,7 @@
 
 #include "base/fs.h"
 #include "base/sys.h"
+#include "runtime/guest/agent.h"
 #include "runtime/microvm/initramfs.h"
 #include "runtime/monitor_args.h"
 
@@ -27,8 +28,10 @@
 struct prep {
 	struct vm_jail jail;
 	struct vm_kernel kernel;
+	int cache; /* of what is made of kernels */
 	int pty, gate[2], notify[2], pipes[3];
-	bool export;
+	bool errand;
+	enum guest_role role; /* of an errand */
 };
 #define PREP_INIT(r)                                                                               \
 	{                                                                                          \
@@ -38,9 +41,9 @@ struct prep {
 			 .exe = -1,                                                                \
 			 .null = -1,                                                               \
 			 .err = -1,                                                                \
-			 .n_cpus = online_cpus(),                                                  \
+			 .size = vm_size_of((r)->spec, online_cpus()),                                                  \
 			 .fds = VM_FDS_INIT},                                                      \
-		.kernel = {.fd = -1, .modules = -1}, .pty = -1, .gate = {-1, -1},                  \
+		.kernel = {.fd = -1, .modules = -1}, .cache = -1, .pty = -1, .gate = {-1, -1},                  \
 		.notify = {-1, -1}, .pipes = {-1, -1, -1},                                         \
 	}
 
@@ -49,11 +52,11 @@ static void prep_done(struct prep *p)
 	int *fds = (int *)&p->jail.fds;
 
 	for (size_t i = 0; i < VM_N_FDS; i++)
-		/* the run's, and the caller's */
-		if (&fds[i] != &p->jail.fds.image && &fds[i] != &p->jail.fds.disk &&
-		    &fds[i] != &p->jail.fds.export)
+		/* the run's */
+		if (&fds[i] != &p->jail.fds.image && &fds[i] != &p->jail.fds.disk)
 			close_fd(&fds[i]);
 	vm_kernel_done(&p->kernel);
+	close_fd(&p->cache);
 	close_fd(&p->pty);
 	close_fd(&p->jail.up[0]);
 	close_fd(&p->jail.up[1]);
@@ -163,8 +166,8 @@ static int make_pipes(struct prep *p, const struct vps_run *run)
 	if (r < 0)
 		return r; /* the process ends */
 	p->jail.err = fcntl(stdio[2], F_DUPFD_CLOEXEC, 3);
-	if (run->under_init || p->export) {
-		if (!p->export)
+	if (run->under_init || p->errand) {
+		if (!p->errand)
 			memcpy(p->jail.fds.stdio, stdio, sizeof(stdio));
 		p->jail.fds.console[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		p->jail.fds.console[1] = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -196,29 +199,57 @@ static const char *last_words(struct prep *p, char *buf, size_t size)
 
 /* ---- kernel, initramfs, sockets ------------------------------------------------------- */
 
+static int open_cache(const struct vps_run *run, struct vps_err *err)
+{
+	autoclose int root = fs_open_dir(AT_FDCWD, run->conf->root);
+	int cache = root < 0 ? root : fs_mkdir_p(root, VM_CACHE_DIR, 0700);
+
+	cache = cache < 0 ? cache : fs_open_dir(root, VM_CACHE_DIR);
+	return cache < 0 ? vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root) : cache;
+}
+
+/* A restored guest has them mounted: the very same. */
+static int make_modules(struct prep *p, const struct vps_run *run, struct vps_err *err)
+{
+	char *name = p->jail.size.modules;
+	int fd = -1, r;
+
+	if (run->checkpoint >= 0 && *name) {
+		fd = modtree_reopen(p->cache, name);
+		if (fd < 0)
+			return vps_err_set(err, VPS_EUNSUPPORTED, "the modules that its kernel was started with are "
+					   "gone ('%s'): %s", name, vps_code_str(fd));
+	} else if (run->checkpoint < 0 && p->kernel.modules >= 0 && *p->kernel.release) {
+		fd = modtree_open(p->cache, p->kernel.modules, p->kernel.release, name, err);
+		if (fd < 0)
+			return fd;
+	}
+	p->jail.fds.modules = fd;
+	modtree_keep(p->cache, *name ? name : NULL, run->instance_dir);
+	r = vm_modules_note(run->run_dir, name);
+	return r < 0 ? vps_err_sys(err, r, "write the run directory") : 0;
+}
+
 static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct initramfs_opts o = {.modules = p->kernel.modules, .extra = run->spec->initrd_modules};
 	auto_done(guest_cfg_done) struct guest_cfg cfg = {0};
 	autoclose int program = vm_program("vps-guest", err);
-	autoclose int root = fs_open_dir(AT_FDCWD, run->conf->root);
-	autoclose int cache = -1;
-	int r = program < 0 ? program : root < 0 ? vps_err_sys(err, root, "open '%s'", run->conf->root) : 0;
+	int r = program < 0 ? program : 0;
 
 	if (r < 0)
 		return r;
 	o.program = program;
-	r = fs_mkdir_p(root, VM_CACHE_DIR, 0700);
-	cache = r < 0 ? r : fs_open_dir(root, VM_CACHE_DIR);
-	if (cache < 0)
-		return vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root);
-	r = initramfs_open(cache, &o, err);
+	r = initramfs_open(p->cache, &o, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "kernel '%s'", p->kernel.path);
 	p->jail.fds.initrd[0] = r;
 	r = vm_guest_cfg(run, &cfg);
-	if (p->export)
-		cfg.role = GUEST_EXPORT;
+	cfg.modules = p->jail.fds.modules >= 0;
+	if (p->errand) {
+		cfg.role = p->role;
+		cfg.sysctls = strv_free(cfg.sysctls); /* of what does not run */
+	}
 	if (r < 0)
 		return vps_err_sys(err, r, "what the guest is told");
 	r = initramfs_config(&cfg, err);
@@ -246,26 +277,43 @@ static int make_ctl(struct prep *p, const struct vps_run *run, struct vps_err *e
 	return 0;
 }
 
+/* What the guest's memory begins with. */
+static int make_memory(struct prep *p, const struct vps_run *run, struct vps_err *err)
+{
+	int r;
+
+	r = p->cache = open_cache(run, err);
+	if (r >= 0 && run->checkpoint >= 0) {
+		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, err);
+		return r < 0 ? r : make_modules(p, run, err);
+	}
+	r = r < 0 ? r : vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	if (r == 0 && !p->errand)
+		r = make_modules(p, run, err);
+	r = r ?: make_initramfs(p, run, err);
+	if (r == 0)
+		p->jail.fds.kernel = take_fd(p->kernel.fd);
+	return r;
+}
+
 static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct vm_fds *f = &p->jail.fds;
-	int r = vm_kernel_open(run->spec->kernel, &p->kernel, err);
+	int r = make_memory(p, run, err);
 
-	r = r ?: make_initramfs(p, run, err);
 	if (r == 0)
 		r = f->kvm = open_kvm(err);
 	if (r >= 0)
 		r = p->jail.exe = vm_program("vps-vmm", err);
 	if (r >= 0)
-		r = p->export ? 0 : make_ctl(p, run, err);
+		r = p->errand ? 0 : make_ctl(p, run, err);
 	if (r < 0)
 		return r;
-	f->kernel = take_fd(p->kernel.fd);
 	p->jail.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (p->jail.null < 0)
 		r = -errno;
 	if (r == 0)
-		r = run->spec->console == CONSOLE_PTY && !p->export ? make_pty(p) : make_pipes(p, run);
+		r = run->spec->console == CONSOLE_PTY && !p->errand ? make_pty(p) : make_pipes(p, run);
 	if (r == 0 && (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->jail.up) < 0 ||
 		       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->gate) < 0 ||
 		       socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p->notify) < 0))
@@ -417,39 +465,151 @@ int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_er
 	return 0;
 }
 
-/* ---- a machine that only packs ---------------------------------------------------------------- */
+/* ---- errands ---------------------------------------------------------------------------------- */
 
-static int run_export(struct prep *p, const struct vps_run *run, pid_t *ret_pid, struct vps_err *err)
+/* One errand: what the guest is to be, and our half of it, with the socket that it connects to. */
+struct errand {
+	enum guest_role role;
+	int (*fn)(const struct errand *e, int sock, struct vps_err *err);
+	const char *path;
+	int fd;
+	long uid, gid;
+};
+
+/* The guest wants time for a boot, a large file, a slow disk. */
+#define ERRAND_IDLE_MS 180000
+#define ERRAND_END_MS  60000
+#define RELAY	       (256u << 10)
+#define ERRAND_MEMORY  (256ull << 20) /* enough for any tree */
+
+static int relay(const struct errand *e, int sock, struct vps_err *err)
+{
+	autofree char *buf = malloc(RELAY);
+
+	while (buf) {
+		struct pollfd p = {.fd = sock, .events = POLLIN};
+		int r = poll(&p, 1, ERRAND_IDLE_MS);
+		ssize_t n = r > 0 ? read(sock, buf, RELAY) : r;
+
+		if (n < 0 && errno == EINTR)
+			return vps_err_set(err, VPS_EINTERRUPTED, "interrupted");
+		if (r == 0)
+			return vps_err_set(err, VPS_ETIMEDOUT, "the machine does not go on");
+		if (n <= 0)
+			return 0; /* its exit status tells whether that was all */
+		r = fs_write_all(e->fd, buf, (size_t)n);
+		if (r < 0)
+			return vps_err_sys(err, r, "pass on what the machine sends");
+	}
+	return vps_err_sys(err, -ENOMEM, "relay");
+}
+
+static int pack(const struct errand *e, int sock, struct vps_err *err)
+{
+	int r = agent_hello(sock, ERRAND_IDLE_MS, err);
+
+	return r ?: agent_pack(sock, e->path, e->fd, ERRAND_IDLE_MS, err);
+}
+
+static int unpack(const struct errand *e, int sock, struct vps_err *err)
+{
+	int r = agent_hello(sock, ERRAND_IDLE_MS, err);
+
+	return r ?: agent_unpack(sock, e->path, e->uid, e->gid, e->fd, ERRAND_IDLE_MS, err);
+}
+
+static int set_out(struct prep *p, const struct vps_run *run, pid_t *ret_pid, struct vps_err *err)
 {
 	autoclose int netns = -1;
 	int r = prepare(p, run, err);
 
 	r = r ?: birth(p, run, ret_pid, &netns, err);
+	close_fd(&p->jail.fds.errand);
 	if (r == 0 && write(p->gate[0], "", 1) != 1)
 		r = vps_err_sys(err, -EPIPE, "open the gate");
 	return r;
 }
 
-int vm_export(const struct vps_run *run, int fd, struct vps_err *err)
+/* It powers off by itself; what it wrote is on the disk then. */
+static int wait_off(pid_t pid, int r, struct vps_err *err)
+{
+	autoclose int pidfd = sys_pidfd_open(pid, 0);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	bool late = r == -VPS_ETIMEDOUT || r == -VPS_EINTERRUPTED || pidfd < 0 ||
+		    poll(&p, 1, ERRAND_END_MS) != 1;
+	int status = 0;
+
+	if (late)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	return r < 0  ? 0
+	       : late ? vps_err_set(err, VPS_ETIMEDOUT, "the machine does not power off")
+		      : vps_err_set(err, EIO, "the machine was killed");
+}
+
+static int run_errand(const struct vps_run *run, const struct errand *e, struct vps_err *err)
 {
 	auto_done(prep_done) struct prep p = PREP_INIT(run);
+	struct vps_err why = {0};
+	autoclose int sock = -1;
 	char buf[1024];
 	pid_t pid = 0;
-	int status = 0, r;
+	int pair[2], end = 0, r;
 
-	p.export = p.jail.fleeting = true;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return vps_err_sys(err, -errno, "socketpair");
+	sock = pair[0];
+	p.role = e->role;
+	p.errand = p.jail.fleeting = true;
+	p.jail.size.cpus = 1;
+	if (p.jail.size.memory > ERRAND_MEMORY)
+		p.jail.size.memory = ERRAND_MEMORY;
 	p.jail.fds.image = run->image;
 	p.jail.fds.disk = run->disk_image;
-	p.jail.fds.export = fd;
-	r = run_export(&p, run, &pid, err);
+	p.jail.fds.errand = pair[1];
+	r = set_out(&p, run, &pid, &why);
 	if (r < 0 && pid > 0)
 		kill(pid, SIGKILL);
-	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (r < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
-		return r;
+	r = r ?: e->fn(e, sock, &why);
+	close_fd(&sock);
+	if (pid > 0)
+		end = wait_off(pid, r, &why);
+	if (end < 0)
+		r = end;
+	/* of a relay, EPIPE is our reader's end; else the guest's */
+	if (r < 0 && (end <= 0 || why.code != EPIPE || e->fn == relay))
+		return vps_err_set(err, why.code, "%s", why.msg);
+	if (end == 0)
+		return 0;
 
+	/* what its guest could not do says more than that it went away */
 	autofree char *safe = str_escape(last_words(&p, buf, sizeof(buf)));
 
-	return vps_err_set(err, EIO, "the machine did not pack its files: %s", safe ? safe : "it ended");
+	return vps_err_set(err, EIO, "the machine that is to reach its files: %s", safe ? safe : "it ended");
+}
+
+int vm_export(const struct vps_run *run, int fd, struct vps_err *err)
+{
+	const struct errand e = {.role = GUEST_EXPORT, .fn = relay, .fd = fd};
+
+	return run_errand(run, &e, err);
+}
+
+int vm_pack_stopped(const struct vps_run *run, const char *path, int tar_fd, struct vps_err *err)
+{
+	const struct errand e = {.role = GUEST_SESSION, .fn = pack, .path = path, .fd = tar_fd};
+
+	return run_errand(run, &e, err);
+}
+
+int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, long gid, int tar_fd,
+		      struct vps_err *err)
+{
+	const struct errand e = {
+		.role = GUEST_SESSION, .fn = unpack, .path = path, .fd = tar_fd, .uid = uid, .gid = gid};
+
+	return run_errand(run, &e, err);
 }

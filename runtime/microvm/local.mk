@@ -1,4 +1,5 @@
 libruntime_a_SOURCES += \
+	runtime/microvm/checkpoint.c \
 	runtime/microvm/cpio.c \
 	runtime/microvm/driver.c \
 	runtime/microvm/exec.c \
@@ -7,6 +8,7 @@ libruntime_a_SOURCES += \
 	runtime/microvm/kernel.c \
 	runtime/microvm/launch.c \
 	runtime/microvm/microvm.h \
+	runtime/microvm/modtree.c runtime/microvm/modtree.h \
 	runtime/microvm/modules.c \
 	runtime/microvm/plan.c \
 	runtime/microvm/talk.c

@@ -17,6 +17,7 @@
 #include "runtime/container/container.h"
 #include "runtime/guestcfg.h"
 #include "runtime/internal.h"
+#include "runtime/microvm/modtree.h"
 #include "vmm/api.h"
 
 #define VM_TAP "tap0"
@@ -34,21 +35,33 @@
 /* Bytes and CPUs of the machine. n_cpus: the host's, for a definition without a number. */
 uint64_t vm_memory(const struct vps_spec *s);
 unsigned vm_cpus(const struct vps_spec *s, unsigned n_cpus);
+/* What a machine was started with; what it may have of that can be less by now. */
+struct vm_size {
+	uint64_t memory;
+	unsigned cpus;
+	char modules[MODTREE_NAME]; /* modtree.h; "": none */
+};
+static inline struct vm_size vm_size_of(const struct vps_spec *s, unsigned n_cpus)
+{
+	return (struct vm_size){.memory = vm_memory(s), .cpus = vm_cpus(s, n_cpus)};
+}
 /* What the guest's first process is told; strings are copies. 0, -ENOMEM. */
 int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret);
+/* What the agent of a running guest is told when its definition changes (AGENT_SET). 0, -ENOMEM, -EINVAL. */
+int vm_guest_change(const struct vps_spec *was, const struct vps_spec *now, struct guest_cfg *ret);
 /* The kernel's command line. */
 char *vm_cmdline(const struct vps_spec *s);
 
 /* vps-vmm's fds, -1: none. */
 struct vm_fds {
-	int kvm, kernel, initrd[2], image, disk, tap, gate, ctl, notify;
+	int kvm, restore, kernel, initrd[2], image, disk, modules, tap, gate, ctl, notify;
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
-	int export;	/* the stream of vm_export */
+	int errand;	/* what the guest of an errand connects to, both ways */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
-		-1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
+		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
 		{                                                                                  \
 			-1, -1, -1                                                                 \
 		},                                                                                 \
@@ -56,7 +69,7 @@ struct vm_fds {
 	}
 #define VM_N_FDS (sizeof(struct vm_fds) / sizeof(int))
 /* strv. */
-int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, char ***ret);
+int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_size *size, char ***ret);
 
 /* ---- kernel.c ------------------------------------------------------------------ */
 
@@ -80,7 +93,7 @@ struct vm_jail {
 	int up[2];   /* M has [0]: struct box_msg; B gets the tap by it */
 	int exe;     /* vps-vmm */
 	int null, err; /* fds 0 and 1, fd 2 */
-	unsigned n_cpus;
+	struct vm_size size;
 	bool fleeting; /* it ends with M */
 	struct vm_fds fds;
 };
@@ -90,13 +103,33 @@ _Noreturn void vm_jail_outside(struct vm_jail *j);
 /* ---- launch.c ------------------------------------------------------------------- */
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
-/* Boot a stopped VPS's machine only to write its root to fd as a stream of tar_pack_tree, until it is done. run has
- * spec, conf, image and disk_image. The machine ends with the caller. */
+/*
+ * A stopped VPS's machine on an errand: its kernel boots, as nobody else may look at its disk (I5), but not its
+ * init. run has spec, conf, image and disk_image. The machine ends with the caller; one that does nothing for
+ * minutes is ended: -VPS_ETIMEDOUT.
+ */
+/* Its root goes to fd as a stream of tar_pack_tree. */
 int vm_export(const struct vps_run *run, int fd, struct vps_err *err);
+/* As vps_copy_out and vps_copy_in (runtime/vps.h). */
+int vm_pack_stopped(const struct vps_run *run, const char *path, int tar_fd, struct vps_err *err);
+int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, long gid, int tar_fd,
+		      struct vps_err *err);
 /* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
 int vm_host_check(struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */
 int vm_program(const char *name, struct vps_err *err);
+
+/* ---- checkpoint.c ----------------------------------------------------------------- */
+
+/* runtime/driver.h. The directory has the machine's snapshot and its size. */
+int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
+/* The snapshot, for reading, and the size that the restoring machine must have. fd. */
+int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err);
+/* For a checkpoint: the name of the modules that the machine of this run directory has. */
+int vm_modules_note(int run_dir, const char *name);
+/* Its pure part. -EPROTO. */
+int vm_size_parse(const char *text, size_t len, struct vm_size *ret);
 
 /* ---- exec.c, talk.c --------------------------------------------------------------- */
 
@@ -109,6 +142,8 @@ int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, in
 	      struct vps_err *err);
 int vm_freeze(const struct vps_live *l, bool paused, struct vps_err *err);
 int vm_signal(const struct vps_live *l, int sig, struct vps_err *err);
+int vm_procs(const struct vps_live *l, struct vps_proc **ret, size_t *ret_n, struct vps_err *err);
+void vm_winsize(const struct vps_live *l, unsigned short rows, unsigned short cols);
 void vm_stats(const struct vps_live *l, struct vps_stats *s);
 int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
 	      struct vps_err *err);

@@ -89,14 +89,22 @@ static int network(const struct net_plan *n, struct guest_cfg *c)
 }
 
 /* The host counts no processes of a guest: its own kernel does. */
+#define THREADS_LEAST 20      /* kernel/fork.c, MIN_THREADS */
+#define THREADS_MOST  4194304 /* of process ids: no limit */
+
+static int limit_threads(uint64_t pids, struct guest_cfg *c)
+{
+	uint64_t n = pids == SPEC_UNSET || pids == SPEC_MAX ? THREADS_MOST : pids;
+
+	return strv_addf(&c->sysctls, "kernel.threads-max=%llu",
+			 (unsigned long long)(n < THREADS_LEAST ? THREADS_LEAST : n));
+}
+
 static int sysctls(const struct vps_spec *s, struct guest_cfg *c)
 {
 	int r = s->sysctls ? strv_copy(&c->sysctls, s->sysctls) : 0;
 
-	if (r == 0 && s->pids != SPEC_UNSET && s->pids != SPEC_MAX)
-		r = strv_addf(&c->sysctls, "kernel.threads-max=%llu",
-			      (unsigned long long)(s->pids < 20 ? 20 : s->pids)); /* MIN_THREADS */
-	return r;
+	return r < 0 || s->pids == SPEC_UNSET || s->pids == SPEC_MAX ? r : limit_threads(s->pids, c);
 }
 
 static int file_copy(struct guest_file *to, const struct guest_file *from)
@@ -148,6 +156,39 @@ int vm_guest_cfg(const struct vps_run *run, struct guest_cfg *ret)
 	return 0;
 }
 
+/* ---- a change of what runs ------------------------------------------------------- */
+
+static int addresses_change(const struct vps_spec *was, const struct vps_spec *now, struct guest_cfg *c)
+{
+	auto_done(guest_cfg_done) struct guest_cfg old = {0};
+	auto_done(net_plan_done) struct net_plan before = {0};
+	auto_done(net_plan_done) struct net_plan after = {0};
+	int r = plan_net(was, &before, NULL);
+
+	r = r ?: plan_net(now, &after, NULL);
+	r = r ?: network(&before, &old);
+	r = r ?: network(&after, c);
+	for (char **a = old.addrs; a && *a && r == 0; a++)
+		if (!strv_has(c->addrs, *a))
+			r = strv_add(&c->old_addrs, *a);
+	return r;
+}
+
+int vm_guest_change(const struct vps_spec *was, const struct vps_spec *now, struct guest_cfg *ret)
+{
+	struct guest_cfg c = {.stop_signal = now->stop_signal ? spec_signal_parse(now->stop_signal) : 0};
+	int r = was->pids != now->pids ? limit_threads(now->pids, &c) : 0;
+
+	if (r == 0 && !strv_equal(was->addrs, now->addrs))
+		r = addresses_change(was, now, &c);
+	if (r < 0) {
+		guest_cfg_done(&c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
 /* ---- argv ---------------------------------------------------------------------- */
 
 static int add_net(const struct vps_run *run, int tap, char ***v)
@@ -170,31 +211,35 @@ static int add_fd(char ***v, const char *key, int fd)
 	return fd < 0 ? 0 : strv_addf(v, "%s=%d", key, fd);
 }
 
-int vm_argv(const struct vps_run *run, const struct vm_fds *f, unsigned n_cpus, char ***ret)
+int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_size *size, char ***ret)
 {
 	autofree char *cmdline = vm_cmdline(run->spec);
 	auto_strv v = NULL;
 	int r = cmdline ? strv_add(&v, "vps-vmm") : -ENOMEM;
 
-	r = r ?: strv_addf(&v, "memory=%llu", (unsigned long long)vm_memory(run->spec));
-	r = r ?: strv_addf(&v, "cpus=%u", vm_cpus(run->spec, n_cpus));
+	r = r ?: strv_addf(&v, "memory=%llu", (unsigned long long)size->memory);
+	r = r ?: strv_addf(&v, "cpus=%u", size->cpus);
 	r = r ?: add_fd(&v, "kvm", f->kvm);
+	r = r ?: add_fd(&v, "restore", f->restore);
 	r = r ?: add_fd(&v, "kernel", f->kernel);
 	for (int i = 0; i < 2; i++)
 		r = r ?: add_fd(&v, "initrd", f->initrd[i]);
-	r = r ?: strv_addf(&v, "cmdline=%s", cmdline);
+	if (f->kernel >= 0)
+		r = r ?: strv_addf(&v, "cmdline=%s", cmdline);
 	r = r ?: add_fd(&v, "gate", f->gate);
 	r = r ?: add_fd(&v, "ctl", f->ctl);
 	r = r ?: add_fd(&v, "notify", f->notify);
 	r = r ?: strv_addf(&v, "console=%d,%d", f->console[0], f->console[1]);
 	r = r ?: strv_addf(&v, "disk=%d,ro,serial=" GUEST_SERIAL_IMAGE, f->image);
 	r = r ?: strv_addf(&v, "disk=%d,serial=" GUEST_SERIAL_DISK, f->disk);
+	if (f->modules >= 0)
+		r = r ?: strv_addf(&v, "disk=%d,ro,serial=" GUEST_SERIAL_MODULES, f->modules);
 	for (unsigned i = 0; i < 3; i++)
 		if (f->stdio[i] >= 0)
 			r = r ?: strv_addf(&v, "port=%u,%d,%s", AGENT_STDIO_PORT + i, f->stdio[i],
 					   i ? "out" : "in");
-	if (f->export >= 0)
-		r = r ?: strv_addf(&v, "port=%u,%d,out", AGENT_EXPORT_PORT, f->export);
+	if (f->errand >= 0)
+		r = r ?: strv_addf(&v, "port=%u,%d", AGENT_EXPORT_PORT, f->errand);
 	r = r ?: add_net(run, f->tap, &v);
 	if (r == 0)
 		*ret = take_ptr(v);

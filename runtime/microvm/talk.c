@@ -50,7 +50,7 @@ int vm_pack(const struct vps_live *l, const char *path, int tar_fd, struct vps_e
 {
 	autoclose int fd = vm_agent(l, AGENT_MS, err);
 
-	return fd < 0 ? fd : agent_pack(fd, path, tar_fd, err);
+	return fd < 0 ? fd : agent_pack(fd, path, tar_fd, -1, err);
 }
 
 int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, int tar_fd,
@@ -58,7 +58,7 @@ int vm_unpack(const struct vps_live *l, const char *path, long uid, long gid, in
 {
 	autoclose int fd = vm_agent(l, AGENT_MS, err);
 
-	return fd < 0 ? fd : agent_unpack(fd, path, uid, gid, tar_fd, err);
+	return fd < 0 ? fd : agent_unpack(fd, path, uid, gid, tar_fd, -1, err);
 }
 
 /* KILL is for vps-vmm: the plug is pulled. Any other is for what runs inside. */
@@ -92,6 +92,26 @@ int vm_freeze(const struct vps_live *l, bool paused, struct vps_err *err)
 	if (r < 0)
 		vmm_api_resume(l->run_dir, VMM_MS, NULL);
 	return r;
+}
+
+int vm_procs(const struct vps_live *l, struct vps_proc **ret, size_t *ret_n, struct vps_err *err)
+{
+	autoclose int fd = -1;
+
+	if (l->paused)
+		return vps_err_set(err, VPS_ESTATE, "a paused machine does not answer");
+	fd = vm_agent(l, VMM_MS, err);
+	return fd < 0 ? fd : agent_procs(fd, VMM_MS, ret, ret_n, err);
+}
+
+/* A console may be looked at before its guest has an agent: the caller waits in a child of its own. */
+void vm_winsize(const struct vps_live *l, unsigned short rows, unsigned short cols)
+{
+	const uint8_t size[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)cols, (uint8_t)(cols >> 8)};
+	autoclose int fd = vm_agent(l, AGENT_MS, NULL);
+
+	if (fd >= 0)
+		(void)agent_call(fd, AGENT_WINSIZE, size, sizeof(size), VMM_MS, NULL, NULL);
 }
 
 /* ---- numbers -------------------------------------------------------------------- */
@@ -156,14 +176,27 @@ static int wait_balloon(const struct vps_live *l, uint64_t target, struct vps_er
 			   (unsigned long long)v.balloon_actual >> 20);
 }
 
-static bool same_list(char *const *a, char *const *b)
+/* What the guest's own kernel holds to. */
+static int set_guest(const struct vps_live *l, const struct vps_spec *was, const struct vps_spec *now,
+		     struct vps_err *err)
 {
-	size_t n = strv_len(a);
+	auto_done(guest_cfg_done) struct guest_cfg c = {0};
+	auto_strbuf sb = STRBUF_INIT;
+	autoclose int fd = -1;
+	int r;
 
-	for (size_t i = 0; i < n && strv_len(b) == n; i++)
-		if (!str_eq(a[i], b[i]))
-			return false;
-	return strv_len(b) == n;
+	if (was->pids == now->pids && strv_equal(was->addrs, now->addrs) &&
+	    str_eq(was->stop_signal, now->stop_signal))
+		return 0;
+	if (l->paused)
+		return vps_err_set(err, VPS_ESTATE, "pids, ip and stop-signal: a paused machine does not answer");
+	r = vm_guest_change(was, now, &c);
+	r = r ?: guest_cfg_write(&c, &sb);
+	if (r < 0)
+		return vps_err_sys(err, r, "what the guest is told");
+	fd = vm_agent(l, VMM_MS, err);
+	r = fd < 0 ? fd : agent_call(fd, AGENT_SET, sb.s, sb.len, VMM_MS, NULL, err);
+	return r < 0 ? vps_err_wrap(err, r, "in the machine") : 0;
 }
 
 static int check_update(const struct vmm_stats *v, const struct vps_spec *now, struct vps_err *err)
@@ -182,9 +215,15 @@ static int check_update(const struct vmm_stats *v, const struct vps_spec *now, s
 static int set_memory(const struct vps_live *l, const struct vmm_stats *v, const struct vps_spec *was,
 		      const struct vps_spec *now, struct vps_err *err)
 {
-	uint64_t target = v->memory - vm_memory(now);
-	int r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
+	uint64_t target = v->memory - vm_memory(now), more = target - v->balloon_actual;
+	int r;
 
+	/* It would get what it asks for, and the guest's kernel end processes for it: the limit is one. */
+	if (target > v->balloon_actual && v->guest.available != VMM_UNKNOWN && more > v->guest.available)
+		return vps_err_set(err, VPS_ERESOURCE, "the guest needs it: of the %llu MiB that it is to give back "
+				   "%llu are available", (unsigned long long)more >> 20,
+				   (unsigned long long)v->guest.available >> 20);
+	r = vmm_api_balloon(l->run_dir, target, VMM_MS, err);
 	if (r < 0 || vm_memory(now) >= vm_memory(was))
 		return r;
 	r = wait_balloon(l, target, err);
@@ -199,18 +238,18 @@ int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct
 	struct vmm_stats v;
 	int r;
 
-	if (was->pids != now->pids)
-		return vps_err_set(err, VPS_ESTATE, "pids: a machine counts its own; stop it first");
-	if (!same_list(was->addrs, now->addrs))
-		return vps_err_set(err, VPS_ESTATE,
-				   "ip: a machine sets its addresses when it starts; stop it first");
-	if (vm_memory(was) == vm_memory(now) && was->cpus == now->cpus)
-		return 0;
+	r = set_guest(l, was, now, err);
+	if (r < 0 || (vm_memory(was) == vm_memory(now) && was->cpus == now->cpus))
+		return r;
 	if (l->paused)
 		return vps_err_set(err, VPS_ESTATE, "memory and cpus: a paused machine does not answer");
 	r = vmm_api_stats(l->run_dir, &v, VMM_MS, err);
 	r = r ?: check_update(&v, now, err);
-	return r < 0 || vm_memory(was) == vm_memory(now) ? r : set_memory(l, &v, was, now, err);
+	if (r == 0 && vm_memory(was) != vm_memory(now))
+		r = set_memory(l, &v, was, now, err);
+	if (r < 0)
+		(void)set_guest(l, now, was, NULL);
+	return r;
 }
 
 /* A help: the guest does the same at its next start. */

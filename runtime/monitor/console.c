@@ -49,6 +49,45 @@ static void log_add(struct monitor *m, const char *data, size_t n)
 		c->log_size += (uint64_t)w;
 }
 
+static void tail_add(struct console *c, const char *data, size_t n)
+{
+	size_t over;
+
+	if (n > sizeof(c->tail)) {
+		data += n - sizeof(c->tail);
+		n = sizeof(c->tail);
+	}
+	over = c->n_tail + n > sizeof(c->tail) ? c->n_tail + n - sizeof(c->tail) : 0;
+	memmove(c->tail, c->tail + over, c->n_tail - over);
+	c->n_tail -= over;
+	memcpy(c->tail + c->n_tail, data, n);
+	c->n_tail += n;
+}
+
+void console_last(const struct monitor *m, char *buf)
+{
+	const struct console *c = &m->con;
+	size_t from = 0, n = 0, lines = 0;
+
+	/* a line that is cut in front is none */
+	if (c->n_tail == sizeof(c->tail))
+		while (from < c->n_tail && c->tail[from++] != '\n')
+			;
+	if (from == c->n_tail)
+		from = 0;
+	for (size_t i = c->n_tail; i > from; i--)
+		if (c->tail[i - 1] == '\n' && i < c->n_tail && ++lines == CONSOLE_LAST) {
+			from = i;
+			break;
+		}
+	for (; from < c->n_tail; from++)
+		if (c->tail[from] != '\r' && c->tail[from])
+			buf[n++] = c->tail[from];
+	while (n && buf[n - 1] == '\n')
+		n--;
+	buf[n] = '\0';
+}
+
 /* While no process inside has the console open, a pty master reports a hang-up at each poll, and reads give
  * EIO. Our own open slave avoids both, until a getty inside calls vhangup(2), which cuts us off
  * too: then a fresh one is opened. ioctl_tty(2), TIOCGPTPEER: by the master, not by any path. */
@@ -122,6 +161,7 @@ static ssize_t take(struct monitor *m, int i)
 
 	if (n > 0) {
 		log_add(m, buf, (size_t)n);
+		tail_add(&m->con, buf, (size_t)n);
 		clients_out(m, i ? CTL_OUT2 : CTL_OUT, buf, (size_t)n);
 		c->spent += (uint32_t)n;
 		return n;

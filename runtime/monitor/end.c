@@ -99,12 +99,16 @@ static uint64_t up_seconds(const struct monitor *m)
 
 static void say_end(struct monitor *m)
 {
+	char last[CONSOLE_TAIL + 1];
 	const struct event_field f[] = {
 		{.key = "cause", .str = monitor_cause_name(m->cause)},
 		{.key = "exit_code", .num = m->exit_code},
+		{.key = "console", .str = last},
 	};
+	bool bad = m->cause == MONITOR_SIGNALED || (m->cause == MONITOR_EXITED && m->exit_code != 0);
 
-	event_add(m->run_fd, m->a.id, m->a.name, "exit", f, ARRAY_LEN(f));
+	console_last(m, last);
+	event_add(m->run_fd, m->a.id, m->a.name, "exit", f, ARRAY_LEN(f) - !(bad && *last));
 }
 
 static void record(struct monitor *m)
@@ -142,8 +146,8 @@ static void record(struct monitor *m)
 	close_fd(&m->a.pidfd);
 	close_fd(&m->a.gate);
 	close_fd(&m->lxcfs);
-	say_end(m);
 	console_drain(m);
+	say_end(m);
 	status_changed(m);
 }
 

@@ -55,6 +55,7 @@ enum timer {
 	T_N
 };
 
+#define CONSOLE_TAIL 512
 struct console {
 	int out[2];	/* pty master; or stdout and stderr */
 	int in;		/* pty master (the same fd); or stdin */
@@ -66,6 +67,8 @@ struct console {
 	size_t n_pending;
 	int log;
 	uint64_t log_size;
+	char tail[CONSOLE_TAIL]; /* what came last, for the event of a bad end */
+	size_t n_tail;
 };
 
 struct monitor {
@@ -119,6 +122,9 @@ void console_input(struct monitor *m, const char *data, size_t n);
 void console_winsize(struct monitor *m, unsigned rows, unsigned cols);
 /* After init's end: read what is left. Sets m->drained. */
 void console_drain(struct monitor *m);
+/* The last lines, at most CONSOLE_LAST, into a buffer of more than CONSOLE_TAIL bytes. */
+#define CONSOLE_LAST 5
+void console_last(const struct monitor *m, char *buf);
 
 /* clients.c */
 void clients_init(struct monitor *m);

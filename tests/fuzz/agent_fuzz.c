@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/guest/agent.h"
+#include "runtime/vps.h"
 #include "runtime/guestcfg.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -62,12 +63,14 @@ static void dialogue(unsigned which, const void *data, size_t size)
 	const struct agent_exec x = {.argv = (char *const *)argv};
 	struct agent_stat st;
 	struct vps_err err = {0};
+	struct vps_proc *procs;
+	size_t n;
 	int s[2], status;
 
 	if (size > 100000 || socketpair(AF_UNIX, SOCK_STREAM, 0, s) < 0)
 		return;
 	if (write(s[1], data, size) == (ssize_t)size && shutdown(s[1], SHUT_WR) == 0) {
-		switch (which % 5) {
+		switch (which % 6) {
 		case 0:
 			agent_hello(s[0], 1000, &err);
 			break;
@@ -77,13 +80,17 @@ static void dialogue(unsigned which, const void *data, size_t size)
 		case 2:
 			agent_exec(s[0], &x, 1000, &status, &err);
 			break;
+		case 4:
+			if (agent_procs(s[0], 1000, &procs, &n, &err) == 0)
+				vps_procs_free(procs, n);
+			break;
 		case 3:
 			status = agent_bridge(s[0], (int[]){-1, -1, -1}, false, &err);
 			if (status > 255)
 				abort();
 			break;
 		default:
-			agent_pack(s[0], "/x", -1, &err);
+			agent_pack(s[0], "/x", -1, -1, &err);
 		}
 	}
 	close(s[0]);
@@ -93,7 +100,9 @@ static void dialogue(unsigned which, const void *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct agent_stat s;
+	struct vps_proc *procs;
 	unsigned to;
+	size_t n;
 
 	if (size < 1)
 		return 0;
@@ -109,6 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		agent_stat_parse((const char *)data, size, &s);
 		break;
 	case 3:
+		if (agent_procs_parse((const char *)data, size, &procs, &n) == 0)
+			vps_procs_free(procs, n);
 		config((const char *)data, size);
 		break;
 	default:

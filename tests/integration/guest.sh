@@ -99,6 +99,36 @@ test_a_command_and_its_stdio() {
 	ended 127
 }
 
+test_a_snapshot() {
+	dir=$work/snap
+	tiny_image
+	machine snap tiny role=1 arg=sh arg=-c arg='echo up; read a; echo "got $a"; read a; echo "then $a"; sleep 1000' env=PATH=/bin
+	mkfifo "$dir/in"
+	exec 7<>"$dir/in"
+	"$tool" boot "$dir" 1 >"$dir/log" 2>&1 <&7 &
+	pid=$!
+	echo first >&7
+	seen 'stdout: got first'
+	"$tool" "$dir" snapshot
+	kill -9 "$pid"
+	wait "$pid" || true
+	sleep 5
+	"$tool" boot "$dir" 1 restored >"$dir/log" 2>&1 <&7 &
+	pid=$!
+	# it is told anew, its pipes are there, its clock is right
+	seen 'notify: READY=1'
+	echo second >&7
+	seen 'stdout: then second'
+	local now
+	now=$(date +%s)
+	[ $(($("$tool" "$dir" exec date +%s) - now)) -lt 4 ] && [ $((now - $("$tool" "$dir" exec date +%s))) -lt 2 ]
+	"$tool" "$dir" stop
+	ended 143
+	# not with another size
+	expect_exit 255 "$tool" boot "$dir" 2 restored
+	found 'snapshot is of 1 CPUs' <"$work/.out"
+}
+
 test_an_export_and_failures() {
 	dir=$work/exp
 	tiny_image

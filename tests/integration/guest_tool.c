@@ -5,11 +5,13 @@
  *   guest_tool initrd MODULES PROGRAM CACHE   archive 1 in the folder CACHE; prints its path
  *   guest_tool config FILE KEY=VALUE...       archive 2 of these records
  *   guest_tool erofs ROOT IMAGE FILE          a copy of the image's EROFS
- *   guest_tool boot DIR CPUS [exports]        vps-vmm with DIR's initrd, config, image, disk; the console, what
+ *   guest_tool boot DIR CPUS [exports|restored]  vps-vmm with DIR's initrd, config, image, disk; the console, what
  *                                             the guest notifies and its stdio, each line with its name; stdin
- *                                             is the command's; exports: what it exports, into DIR/export
+ *                                             is the command's; exports: what it exports, into DIR/export;
+ *                                             restored: on from DIR/snapshot
  *   guest_tool DIR exec ARG...                in that machine: its exit status is ours
  *   guest_tool DIR stat | stop | reboot | sync | grow | freeze SECONDS | clock | reseed
+ *   guest_tool DIR snapshot                   into DIR/snapshot, after which it stands still
  *   guest_tool DIR pack PATH | unpack PATH    a tar stream to stdout, from stdin
  */
 #include <endian.h>
@@ -183,7 +185,7 @@ static void add(char ***v, char *s)
 static int boot(char **a)
 {
 	struct source from[] = {{.name = "console"}, {.name = "notify"}, {.name = "stdout"}, {.name = "stderr"}};
-	int console[2], notify[2], out[2], errs[2], export = -1;
+	int console[2], notify[2], out[2], errs[2], export = -1, restore = -1;
 	const char *dir = a[0];
 	auto_strv v = NULL;
 	struct utsname u;
@@ -201,15 +203,21 @@ static int boot(char **a)
 		     open_in(dir, "disk", O_RDWR), make_tap(), make_ctl(dir),
 		     open("/dev/null", O_RDONLY | O_CLOEXEC), dup(0)};
 
-	if (a[2])
+	if (str_eq(a[2], "restored"))
+		restore = open_in(dir, "snapshot", O_RDONLY);
+	else if (a[2])
 		export = open_in(dir, "export", O_WRONLY | O_CREAT | O_TRUNC);
 	add(&v, strdup("vps-vmm"));
 	add(&v, strdup("memory=384M"));
 	add(&v, str_fmt("cpus=%s", a[1]));
-	add(&v, str_fmt("kernel=%d", fds[0]));
-	add(&v, str_fmt("initrd=%d", fds[1]));
-	add(&v, str_fmt("initrd=%d", fds[2]));
-	add(&v, str_fmt("cmdline=console=ttyS0 quiet panic=1 pci=off net.ifnames=0"));
+	if (restore >= 0) {
+		add(&v, str_fmt("restore=%d,verify", restore));
+	} else {
+		add(&v, str_fmt("kernel=%d", fds[0]));
+		add(&v, str_fmt("initrd=%d", fds[1]));
+		add(&v, str_fmt("initrd=%d", fds[2]));
+		add(&v, str_fmt("cmdline=console=ttyS0 quiet panic=1 pci=off net.ifnames=0"));
+	}
 	add(&v, str_fmt("disk=%d,ro,serial=" GUEST_SERIAL_IMAGE, fds[3]));
 	add(&v, str_fmt("disk=%d,serial=" GUEST_SERIAL_DISK, fds[4]));
 	add(&v, str_fmt("net=%d,02:00:00:00:88:02", fds[5]));
@@ -228,6 +236,8 @@ static int boot(char **a)
 			fcntl(fds[i], F_SETFD, 0);
 		if (export >= 0)
 			fcntl(export, F_SETFD, 0);
+		if (restore >= 0)
+			fcntl(restore, F_SETFD, 0);
 		execvp(v[0], v);
 		_exit(125);
 	}
@@ -324,16 +334,28 @@ static int call(int fd, const char *what, const char *arg)
 	die(what);
 }
 
+static int snapshot(const char *dir)
+{
+	int run = must(open(dir, O_RDONLY | O_CLOEXEC), dir);
+	int fd = open_in(dir, "snapshot", O_RDWR | O_CREAT | O_TRUNC);
+
+	return must(vmm_api_snapshot(run, fd, true, TIMEOUT_MS, &err), "snapshot");
+}
+
 static int agent(const char *dir, char **a)
 {
-	int fd = connect_agent(dir);
+	int fd;
+
+	if (str_eq(a[0], "snapshot"))
+		return snapshot(dir);
+	fd = connect_agent(dir);
 
 	if (str_eq(a[0], "exec"))
 		return run_exec(fd, a + 1);
 	if (str_eq(a[0], "pack"))
-		return must(agent_pack(fd, a[1], 1, &err), "pack");
+		return must(agent_pack(fd, a[1], 1, -1, &err), "pack");
 	if (str_eq(a[0], "unpack"))
-		return must(agent_unpack(fd, a[1], -1, -1, 0, &err), "unpack");
+		return must(agent_unpack(fd, a[1], -1, -1, 0, -1, &err), "unpack");
 	if (str_eq(a[0], "stat"))
 		show_stat(fd);
 	else

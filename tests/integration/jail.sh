@@ -110,10 +110,35 @@ test_what_cannot_be() {
 	grep -q 'this machine is broken' "$work/.err"
 	expect "$(status_of n)" stopped
 	vps delete n -q
-	# I5: not even to be looked into
-	expect_fail vps cp m:/etc/passwd "$work/x"
-	grep -q 'guest kernel' "$work/.err"
-	expect_fail vps top --once m
+	expect_fail vps top --once m # stopped
+}
+
+# I5: not even to be looked into, so its own kernel does that
+test_cp_of_a_stopped_one() {
+	stopped
+	vps cp m:/srv/gift "$work/gift" -q
+	expect "$(cat "$work/gift")" 'of the guest'
+	head -c 300000 /dev/zero >"$work/big"
+	vps cp "$work/big" m:/srv/ -q
+	expect_fail vps cp m:/none "$work/x"
+	found -F 'no!' <"$work/.err"
+	stopped
+	# what its machine says goes before what follows from it
+	vps set m --cmdline fake.mute -q
+	expect_fail vps cp m:/srv/gift "$work/x"
+	found "there is no disk 'disk'" <"$work/.err"
+	vps set m --cmdline fake.dies -q
+	expect_fail vps cp "$work/big" m:/srv/
+	found 'ended without a word' <"$work/.err"
+	[ ! -e "$work/x" ]
+	# Ctrl-C ends the machine, too
+	vps set m --cmdline '' -q
+	mkfifo "$work/slow"
+	expect_exit 124 timeout -k 10 -s INT 1 vps cp - m:/srv/ <>"$work/slow"
+	no_errand() { ! pgrep -f '^vps-vmm memory=134217728 .*port=2,'; }
+	wait_until 5 no_errand
+	vps start m -q
+	vps stop m -q
 }
 
 # By blocks, and each copy is a guest's again (I5).

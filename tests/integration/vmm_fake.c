@@ -2,6 +2,7 @@
 /*
  * In the place of vps-vmm: no machine, but one that looks around in its jail and does what it is told on its console:
  *   e N   as a guest that said EXIT=N    p   that powered off    r   that rebooted    x   vps-vmm fails
+ * On an errand (runtime/microvm/launch.c) it is a guest whose agent has one file to give and takes any.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,6 +21,64 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <poll.h>
+
+#include "base/sys.h"
+#include "runtime/guest/agent.h"
+#include "runtime/tar.h"
+#include "vmm/api.h"
+
+#define ERRAND "port=2,"
+#define FILE_TEXT "of the guest\n"
+
+/* A stream with the file "gift". */
+static void send_gift(int fd)
+{
+	struct tar_header h = {.name = "gift", .mode = "0000644", .uid = "0000000", .gid = "0000000",
+			       .mtime = "00000000000", .typeflag = '0', .magic = "ustar", .version = {'0', '0'}};
+	char stream[4 * TAR_BLOCK] = "";
+
+	snprintf(h.size, sizeof(h.size), "%011o", (unsigned)strlen(FILE_TEXT));
+	snprintf(h.chksum, sizeof(h.chksum), "%06o", tar_checksum(&h));
+	memcpy(stream, &h, sizeof(h));
+	memcpy(stream + TAR_BLOCK, FILE_TEXT, strlen(FILE_TEXT));
+	agent_send(fd, AGENT_DATA, 1, stream, sizeof(stream));
+}
+
+/* What a guest in the role of a session does, and how such can fail. */
+static void errand(int fd, const char *cmdline)
+{
+	static const uint8_t hello[] = {'V', 'P', 'S', 'A', AGENT_VERSION, 0, 0, 0};
+	struct agent_in in = AGENT_IN_INIT(false);
+	struct agent_frame f;
+	uint8_t refusal[] = {ENOENT, 0, 0, 0, 0, 0, 0, 0, 'n', 'o', '!'};
+	size_t got = 0;
+
+	if (strstr(cmdline, "fake.mute")) {
+		fprintf(stderr, "vps-vmm: guest: there is no disk 'disk'\n");
+		_exit(255);
+	}
+	agent_in_wait(&in, fd, -1, &f);
+	agent_send(fd, AGENT_HELLO, 0, hello, sizeof(hello));
+	if (agent_in_wait(&in, fd, -1, &f) != 1)
+		_exit(255);
+	if (strstr(cmdline, "fake.dies"))
+		_exit(99);
+	if (memmem(f.data, f.len, "/none", 5))
+		agent_send(fd, AGENT_ERROR, 0, refusal, sizeof(refusal));
+	else if (f.type == AGENT_PACK)
+		send_gift(fd);
+	else
+		while (agent_in_wait(&in, fd, -1, &f) == 1 && f.type == AGENT_DATA) {
+			uint32_t credit = (uint32_t)f.len;
+
+			got += f.len;
+			agent_send(fd, AGENT_CREDIT, 0, &credit, sizeof(credit));
+		}
+	if (got % TAR_BLOCK)
+		_exit(255);
+	agent_send(fd, AGENT_DONE, 0, NULL, 0);
+	_exit(0);
+}
 
 static const char *value(char **argv, const char *key)
 {
@@ -89,10 +148,38 @@ static void told(const char *word)
 	}
 }
 
+/* Agrees to everything, has a size, and writes a word where a snapshot is wanted; its guest has no agent. */
+static void answer(int listener, char **argv)
+{
+	struct {
+		struct vmm_answer a;
+		struct vmm_stats s;
+	} r = {.a.version = VMM_API_VERSION};
+	int fd = -1, c = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	struct vmm_request q = {0};
+	size_t n_fds = 1, len = sizeof(r.a);
+
+	if (c < 0 || sys_recv_fds(c, &q, sizeof(q), &fd, &n_fds) != sizeof(q))
+		q.op = 0;
+	if (q.op == VMM_OP_STATS) {
+		r.s.memory = (uint64_t)atoll(value(argv, "memory"));
+		r.s.n_cpus = (uint32_t)atoi(value(argv, "cpus"));
+		len = sizeof(r);
+	} else if (q.op == VMM_OP_SNAPSHOT && n_fds == 1) {
+		dprintf(fd, "a snapshot of nothing\n");
+		close(fd);
+	} else if (q.op == VMM_OP_VSOCK) {
+		r.a.result = -ECONNREFUSED;
+	}
+	if (q.op)
+		send(c, &r, len, MSG_NOSIGNAL);
+	close(c);
+}
+
 int main(int argc, char **argv)
 {
 	int gate, in, out, notify;
-	struct pollfd p[2];
+	struct pollfd p[3];
 	char c = 0, buf[64];
 	sigset_t all;
 
@@ -110,13 +197,19 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	if (send(gate, &c, 1, 0) != 1 || read(gate, &c, 1) != 1)
 		return 0;
+	for (char **a = argv; *a; a++)
+		if (strncmp(*a, ERRAND, strlen(ERRAND)) == 0)
+			errand(atoi(*a + strlen(ERRAND)), value(argv + 1, "cmdline"));
 	look(out, argv + 1);
 	send(notify, "READY=1", 7, 0);
 	p[0] = (struct pollfd){.fd = in, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = signalfd(-1, &all, 0), .events = POLLIN};
+	p[2] = (struct pollfd){.fd = atoi(value(argv + 1, "ctl")), .events = POLLIN};
 	for (;;) {
-		if (poll(p, 2, -1) < 0)
+		if (poll(p, 3, -1) < 0)
 			continue;
+		if (p[2].revents)
+			answer(p[2].fd, argv + 1);
 		if (p[1].revents) /* as a guest that powers off when it is asked to */
 			end_as(LINUX_REBOOT_CMD_POWER_OFF, 0);
 		if (p[0].revents) {

@@ -94,7 +94,7 @@ tests_unit_runtime_guest_test_SOURCES = tests/unit/runtime_guest.c tests/unit/ba
 tests_unit_runtime_guest_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_guest_test_LDADD = $(runtime_libs)
 tests_unit_runtime_agent_test_SOURCES = tests/unit/runtime_agent.c tests/unit/base_util.h \
-	runtime/guest/job.c runtime/guest/session.c runtime/guest/stat.c
+	runtime/guest/job.c runtime/guest/link.c runtime/guest/session.c runtime/guest/stat.c
 tests_unit_runtime_agent_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_agent_test_LDADD = $(runtime_libs)
 

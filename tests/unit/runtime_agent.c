@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/guest/guest.h"
+#include "runtime/vps.h"
 
 #define MIB (1 << 20)
 
@@ -348,12 +349,12 @@ static void test_copy(void **state)
 	assert_int_equal(fs_write_rename(t->fd, "from/d/big", big, 3 * MIB, 0640), 0);
 	put_file(t->fd, "from/small", "hello");
 	struct peer p = connect_agent();
-	assert_int_equal(agent_pack(p.fd, from, tar, &err), 0);
+	assert_int_equal(agent_pack(p.fd, from, tar, -1, &err), 0);
 	bye(&p);
 	assert_true(lseek(tar, 0, SEEK_END) > 3 * MIB);
 	lseek(tar, 0, SEEK_SET);
 	p = connect_agent();
-	assert_int_equal(agent_unpack(p.fd, to, 7, -1, tar, &err), 0);
+	assert_int_equal(agent_unpack(p.fd, to, 7, -1, tar, -1, &err), 0);
 	bye(&p);
 	assert_file(t->fd, "to/small", "hello");
 	struct stat st;
@@ -361,14 +362,14 @@ static void test_copy(void **state)
 	assert_true(st.st_size == 3 * MIB && (st.st_mode & 0777) == 0640 && st.st_uid == 7);
 
 	p = connect_agent();
-	assert_int_equal(agent_pack(p.fd, "/no/such", tar, &err), -ENOENT);
+	assert_int_equal(agent_pack(p.fd, "/no/such", tar, -1, &err), -ENOENT);
 	bye(&p);
 	lseek(tar, 0, SEEK_SET);
 	assert_int_equal(fs_write_all(tar, big, 4096), 0); /* no tar, and more of it than is read */
 	lseek(tar, 0, SEEK_SET);
 	vps_err_clear(&err);
 	p = connect_agent();
-	assert_int_equal(agent_unpack(p.fd, to, -1, -1, tar, &err), -EBADMSG);
+	assert_int_equal(agent_unpack(p.fd, to, -1, -1, tar, -1, &err), -EBADMSG);
 	bye(&p);
 }
 
@@ -383,6 +384,43 @@ static void test_stat(void **state)
 		    s.threads >= s.processes && s.disk_size && s.disk_used < s.disk_size &&
 		    s.cpu_user + s.cpu_idle);
 	bye(&p);
+}
+
+static void test_procs(void **state)
+{
+	struct peer p = connect_agent();
+	struct vps_proc *v = NULL;
+	struct vps_err err = {0};
+	size_t n = 0, me = 0;
+
+	assert_int_equal(agent_procs(p.fd, 5000, &v, &n, &err), 0);
+	for (size_t i = 0; i < n; i++)
+		if (v[i].pid == getpid())
+			me = i + 1;
+	assert_true(me && v[me - 1].uid == 0 && v[me - 1].rss && strchr("RSD", v[me - 1].state));
+	assert_non_null(strstr(v[me - 1].cmdline, "runtime_agent_test"));
+	vps_procs_free(v, n);
+	bye(&p);
+}
+
+/* A tenant's word. */
+static void test_procs_words(void **state)
+{
+	static const char *const bad[] = {
+		"uid=1:0\n", "pid=2:-1\n", "pid=10:2147483648\n", "pid=1:1\nstate=1:\33\n",
+		"pid=1:1\nstate=2:RR\n", "pid=1:1\nrss=1:x\n", "pid=1:1\nuid=10:4294967296\n",
+	};
+	const char good[] = "pid=1:1\nnew=1:?\npid=1:2\ncmd=3:a\nb\n";
+	struct vps_proc *v = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(agent_procs_parse(bad[i], strlen(bad[i]), &v, &n), -EPROTO);
+	assert_null(v);
+	assert_int_equal(agent_procs_parse(good, strlen(good), &v, &n), 0);
+	assert_true(n == 2 && v[0].pid == 1 && v[1].pid == 2 && *v[0].cmdline == '\0');
+	assert_string_equal(v[1].cmdline, "a\nb");
+	vps_procs_free(v, n);
 }
 
 static void test_words(void **state)
@@ -467,7 +505,8 @@ int main(void)
 		cmocka_unit_test(test_signal),	   cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_left_behind), cmocka_unit_test(test_terminal),
 		dir_test(test_copy),		   cmocka_unit_test(test_stat),
-		cmocka_unit_test(test_words),	   cmocka_unit_test(test_bad_host),
+		cmocka_unit_test(test_words), cmocka_unit_test(test_procs),
+		cmocka_unit_test(test_procs_words),	   cmocka_unit_test(test_bad_host),
 		cmocka_unit_test(test_bad_guest),
 	};
 

@@ -14,6 +14,7 @@
 #include "runtime/guestcfg.h"
 #include "runtime/guestconf.h"
 #include "runtime/microvm/initramfs.h"
+#include "runtime/microvm/modtree.h"
 
 /* ---- records, frames ----------------------------------------------------------- */
 
@@ -341,13 +342,83 @@ static void test_config_archive(void **state)
 	archive_read_free(a);
 }
 
+/* ---- the kernel's modules as a disk ---------------------------------------------- */
+
+static bool has_bytes(int fd, const char *text)
+{
+	autofree char *all = NULL;
+	size_t len;
+
+	lseek(fd, 0, SEEK_SET);
+	assert_int_equal(fs_read_fd(fd, 8 << 20, &all, &len), 0);
+	return memmem(all, len, text, strlen(text));
+}
+
+static void test_modtree(void **state)
+{
+	const struct test_dir *t = *state;
+	char name[MODTREE_NAME], other[MODTREE_NAME];
+	struct vps_err err = {0};
+	struct stat st;
+	const struct timespec past[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+	if (access("/usr/bin/mkfs.erofs", X_OK) < 0)
+		skip();
+	assert_int_equal(fs_mkdir_p(t->fd, "m/kernel/net/ipv4", 0755), 0);
+	assert_int_equal(fs_mkdir_p(t->fd, "m/kernel/sound/pci", 0755), 0);
+	assert_int_equal(fs_mkdir_p(t->fd, "m/kernel/drivers/net/wireless", 0755), 0);
+	assert_int_equal(fs_mkdir_p(t->fd, "cache", 0700), 0);
+	assert_int_equal(fs_mkdir_p(t->fd, "instance", 0700), 0);
+	put_file(t->fd, "m/modules.dep", "kernel/net/ipv4/ip_tables.ko:\n");
+	put_file(t->fd, "m/kernel/net/ipv4/ip_tables.ko", "filter it");
+	put_file(t->fd, "m/kernel/sound/pci/loud.ko", "make noise");
+	put_file(t->fd, "m/kernel/drivers/net/wireless/wave.ko", "through the air");
+	put_file(t->fd, "m/kernel/drivers/net/dummy.ko", "into the void");
+	autoclose int m = openat(t->fd, "m", O_RDONLY | O_DIRECTORY), cache = openat(t->fd, "cache", O_RDONLY | O_DIRECTORY);
+	autoclose int instance = openat(t->fd, "instance", O_RDONLY | O_DIRECTORY);
+
+	int fd = modtree_open(cache, m, "6.1.0-1-test", name, &err);
+	assert_true(fd >= 0);
+	assert_true(modtree_is_name(name) && str_starts(name, "modules-6.1.0-1-test-"));
+	assert_true(has_bytes(fd, "filter it") && has_bytes(fd, "into the void"));
+	assert_false(has_bytes(fd, "make noise") || has_bytes(fd, "through the air"));
+	close(fd);
+	modtree_keep(cache, name, instance);
+	assert_int_equal(fstatat(instance, "modules", &st, 0), 0);
+	assert_int_equal(st.st_nlink, 2);
+	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
+	assert_string_equal(name, other);
+	close(fd);
+	/* another package of the same release: another one, and the old stays as long as an instance has it */
+	assert_int_equal(utimensat(cache, name, past, 0), 0);
+	put_file(t->fd, "m/modules.dep", "kernel/net/ipv4/ip_tables.ko:\n\n");
+	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
+	assert_true(fd >= 0 && !str_eq(name, other));
+	close(fd);
+	fd = modtree_reopen(cache, name);
+	assert_true(fd >= 0);
+	close(fd);
+	modtree_keep(cache, NULL, instance);
+	assert_int_equal(utimensat(cache, name, past, 0), 0);
+	put_file(t->fd, "m/modules.dep", "kernel/net/ipv4/ip_tables.ko:\n\n\n");
+	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(modtree_reopen(cache, name), -ENOENT);
+	assert_int_equal(modtree_reopen(cache, "modules-../x.erofs"), -EPROTO);
+	assert_int_equal(modtree_reopen(cache, "passwd"), -EPROTO);
+	/* a tree without depmod's files is none */
+	assert_int_equal(unlinkat(t->fd, "m/modules.dep", 0), 0);
+	assert_int_equal(modtree_open(cache, m, "6.1.0-1-test", other, &err), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_records),	  cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_stat_words), cmocka_unit_test(test_config),
 		cmocka_unit_test(test_cpio),	  cmocka_unit_test(test_closure),
-		dir_test(test_initramfs), cmocka_unit_test(test_config_archive),
+		dir_test(test_initramfs), dir_test(test_modtree), cmocka_unit_test(test_config_archive),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

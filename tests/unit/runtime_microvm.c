@@ -101,9 +101,11 @@ static void test_argv(void **state)
 	auto_done(net_plan_done) struct net_plan net = {0};
 	auto_strv argv = NULL;
 	auto_strv none = NULL;
+	auto_strv restored = NULL;
 	struct vps_conf conf = {.tag = (char *)(uintptr_t) "vps"};
 	struct vps_run run = {.spec = &s, .conf = &conf, .net = &net, .checkpoint = -1};
-	struct vm_fds f = {.kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
+	struct vm_size size;
+	struct vm_fds f = {.modules = -1, .errand = -1, .restore = -1, .kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
 			   .gate = 11, .ctl = 12, .notify = 13, .console = {14, 15}, .stdio = {-1, -1, -1}};
 	char want[64];
 	uint8_t mac[6];
@@ -112,10 +114,11 @@ static void test_argv(void **state)
 	with(&s, "memory", "256M");
 	with(&s, "cpus", "2");
 	with(&s, "cmdline", "debug a=b,c");
+	size = vm_size_of(&s, 8);
 	assert_int_equal(plan_net(&s, &net, NULL), 0);
 	assert_string_equal(net.tap, VM_TAP);
 	net.mtu = 1400;
-	assert_int_equal(vm_argv(&run, &f, 8, &argv), 0);
+	assert_int_equal(vm_argv(&run, &f, &size, &argv), 0);
 	assert_string_equal(argv[0], "vps-vmm");
 	assert_true(has(argv, "memory=268435456") && has(argv, "cpus=2") && has(argv, "kvm=4"));
 	assert_true(has(argv, "kernel=5") && has(argv, "initrd=6") && has(argv, "initrd=7"));
@@ -134,8 +137,18 @@ static void test_argv(void **state)
 	f.stdio[0] = 20;
 	f.stdio[1] = 21;
 	f.stdio[2] = 22;
-	assert_int_equal(vm_argv(&run, &f, 8, &none), 0);
+	assert_int_equal(vm_argv(&run, &f, &size, &none), 0);
 	assert_true(has(none, "net=10,02:00:5e:00:00:07,mtu=0"));
+	/* a restored one has its kernel in its memory, and the size that it had */
+	f.restore = 30;
+	f.kernel = f.initrd[0] = f.initrd[1] = -1;
+	size = (struct vm_size){.memory = 512 << 20, .cpus = 3};
+	f.modules = 31;
+	assert_int_equal(vm_argv(&run, &f, &size, &restored), 0);
+	assert_true(has(restored, "restore=30") && has(restored, "memory=536870912") && has(restored, "cpus=3"));
+	assert_true(has(restored, "disk=31,ro,serial=modules"));
+	for (char **a = restored; *a; a++)
+		assert_true(strncmp(*a, "cmdline", 7) != 0 && strncmp(*a, "initrd", 6) != 0 && strncmp(*a, "kernel", 6) != 0);
 	assert_true(has(none, "port=16,20,in") && has(none, "port=17,21,out") && has(none, "port=18,22,out"));
 }
 
@@ -186,6 +199,50 @@ static void test_guest(void **state)
 	assert_true(!c.gw6 && !c.gw_mac);
 }
 
+/* What a running guest is told: what is new, what goes, and nothing that stays. */
+static void test_change(void **state)
+{
+	auto_done(spec_done) struct vps_spec was;
+	auto_done(spec_done) struct vps_spec now;
+	auto_done(guest_cfg_done) struct guest_cfg c = {0};
+
+	machine(&was);
+	machine(&now);
+	with(&now, "pids", "300");
+	assert_int_equal(vm_guest_change(&was, &now, &c), 0);
+	assert_true(has(c.sysctls, "kernel.threads-max=300") && !c.nic && !c.addrs && !c.old_addrs);
+	guest_cfg_done(&c);
+	assert_int_equal(vm_guest_change(&now, &was, &c), 0);
+	assert_true(has(c.sysctls, "kernel.threads-max=4194304"));
+	guest_cfg_done(&c);
+
+	strv_add(&was.addrs, "10.0.0.5");
+	strv_add(&was.addrs, "10.0.0.6");
+	strv_add(&now.addrs, "10.0.0.6");
+	strv_add(&now.addrs, "fd00::5");
+	with(&was, "pids", "300");
+	with(&now, "stop-signal", "TERM");
+	assert_int_equal(vm_guest_change(&was, &now, &c), 0);
+	assert_true(!c.sysctls && c.nic && c.stop_signal == 15);
+	assert_true(has(c.addrs, "10.0.0.6/32") && has(c.addrs, "fd00::5/128") && c.gw6 && c.gw4);
+	assert_true(has(c.old_addrs, "10.0.0.5/32") && !has(c.old_addrs, "10.0.0.6/32"));
+}
+
+static void test_sizes(void **state)
+{
+	static const char *const bad[] = {"", "memory=1:5\n", "cpus=1:1\n", "memory=1:5\ncpus=2:99\n", "memory=1:5\ncpus=1:1",
+					  "memory=2:-1\ncpus=1:1\n", "memory=1:5\ncpus=1:1\nmodules=2:..\n",
+					  "memory=1:5\ncpus=1:1\nmodules=20:modules-/x/6.1.erofs\n"};
+	const char good[] = "memory=3:128\nnew=1:?\ncpus=1:2\nmodules=17:modules-6.1.erofs\n";
+	struct vm_size s = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(vm_size_parse(bad[i], strlen(bad[i]), &s), -EPROTO);
+	assert_int_equal(vm_size_parse(good, strlen(good), &s), 0);
+	assert_true(s.memory == 128 && s.cpus == 2);
+	assert_string_equal(s.modules, "modules-6.1.erofs");
+}
+
 static void test_kernel(void **state)
 {
 	uint8_t head[1024] = {0};
@@ -219,7 +276,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_size), cmocka_unit_test(test_argv),
-		cmocka_unit_test(test_guest),	cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_guest), cmocka_unit_test(test_change),
+		cmocka_unit_test(test_sizes),	cmocka_unit_test(test_kernel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

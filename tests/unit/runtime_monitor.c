@@ -50,7 +50,7 @@ static void test_run_and_exit(void **state)
 	assert_int_equal(last_of(f).started, 1700000000);
 	assert_true(file_has(f->inst, "console.log", "hello\r\n"));
 	assert_true(file_has(f->run, "events",
-			     "\"event\":\"exit\",\"cause\":\"exited\",\"exit_code\":7}"));
+			     "\"event\":\"exit\",\"cause\":\"exited\",\"exit_code\":7"));
 	/* It had it torn down, and left nothing of its own. */
 	assert_true(file_has(f->t->fd, "calls", "_teardown 101"));
 	assert_false(fs_exists(f->dir, "state.json"));
@@ -234,6 +234,18 @@ static void test_last_words(void **state)
 	assert_int_equal(read_exit(fd, &bytes, NULL), 6);
 	assert_int_equal(bytes, 120000);
 	fix_wait_monitor(f);
+	assert_false(file_has(f->run, "events", "\"console\""));
+}
+
+/* The event of a bad end has the last lines. */
+static void test_last_lines(void **state)
+{
+	struct fix *f = *state;
+
+	fix_start(f, false, "seq 1 2000; echo 'the \"end\"'; exit 6");
+	eventually(monitor_alive(f->dir) == 0);
+	fix_wait_monitor(f);
+	assert_true(file_has(f->run, "events", "\"console\":\"1997\\u000a1998\\u000a1999\\u000a2000\\u000athe \\\"end\\\"\"}"));
 }
 
 static void test_hold_for_attach(void **state)
@@ -618,6 +630,7 @@ int main(void)
 		monitor_test(test_hangup_inside),
 		monitor_test(test_pipes),
 		monitor_test(test_last_words),
+		monitor_test(test_last_lines),
 		monitor_test(test_hold_for_attach),
 		monitor_test(test_crash),
 		monitor_test(test_halt),

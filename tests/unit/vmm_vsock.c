@@ -11,6 +11,7 @@
 
 #include "base/sys.h"
 #include "vmm/stopper.h"
+#include "vmm/waker.h"
 #include "vmm/vsock.h"
 
 #define CID  7
@@ -556,6 +557,60 @@ static void test_stopper(void **state)
 	close(machine.power_irq);
 }
 
+/* ---- the guest goes on from a snapshot ---- */
+
+static struct waker waker;
+
+/* Its next connection; the guest's port 1 answers len bytes, or resets it. */
+static void wake(uint8_t seed[64], const char *answer, int len)
+{
+	struct virtio_vsock_hdr h;
+	char buf[SLOT];
+	uint64_t now;
+	uint32_t us;
+
+	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_REQUEST);
+	assert_int_equal(h.dst_port, 1);
+	us = h.src_port;
+	say(VIRTIO_VSOCK_OP_RESPONSE, 1, us, 0, NULL, 0);
+	assert_int_equal(hear(&h, buf), VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(h.len, 96);
+	assert_memory_equal(buf, "\1\0\0\0\10\0\0\0VPSA\1\0\0\0\42\0\0\0\110\0\0\0", 24);
+	memcpy(&now, buf + 24, 8);
+	assert_true(now > 1700000000ull * 1000000000 && now <= sys_now_real());
+	memcpy(seed, buf + 32, 64);
+	if (len)
+		say(VIRTIO_VSOCK_OP_RW, 1, us, 0, answer, (uint32_t)len);
+	else
+		say(VIRTIO_VSOCK_OP_RST, 1, us, 0, NULL, 0);
+	turn();
+}
+
+static void test_waker(void **state)
+{
+	static const char yes[] = "\1\0\0\0\10\0\0\0VPSA\1\0\0\0\103\0\0\0\0\0\0\0";
+	static const uint8_t none[64];
+	uint8_t first[64], second[64];
+	struct virtio_vsock_hdr h;
+
+	assert_int_equal(waker_init(&waker, &vs, &loop), 0);
+	waker_tell(&waker);
+	/* the guest forgets its connections, ours as well: another one, with another seed */
+	wake(first, NULL, 0);
+	assert_int_equal(waker.agent.fd, -1);
+	usleep(30000);
+	turn();
+	wake(second, yes, 24);
+	assert_int_equal(waker.agent.fd, -1);
+	assert_memory_not_equal(first, second, 64);
+	assert_memory_not_equal(second, none, 64);
+	usleep(30000);
+	turn();
+	while (hear(&h, NULL) >= 0)
+		assert_int_not_equal(h.op, VIRTIO_VSOCK_OP_REQUEST);
+	waker_done(&waker);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -565,6 +620,7 @@ int main(void)
 		T(test_our_credit),    T(test_slow_reader),    T(test_forged_and_stray),
 		T(test_lying_length),  T(test_many_and_reset), T(test_host_leaves),
 		T(test_one_way),       T(test_peers_reset),    T(test_stopper),
+		T(test_waker),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

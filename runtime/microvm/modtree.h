@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A kernel's modules as a read-only disk for guests. */
+#ifndef VPS_RUNTIME_MICROVM_MODTREE_H
+#define VPS_RUNTIME_MICROVM_MODTREE_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+#define MODTREE_NAME 200
+
+/* Of the tree `modules` (a folder of /lib/modules), from the cache folder; made when it is not there: mkfs.erofs
+ * must be installed. name: its name there. O_RDONLY fd. */
+int modtree_open(int cache, int modules, const char *release, char name[MODTREE_NAME], struct vps_err *err);
+/* The very one again. -ENOENT: it is gone; -EPROTO: no such name. */
+int modtree_reopen(int cache, const char *name);
+bool modtree_is_name(const char *name);
+/* This instance has it (NULL: none) from now on, so it is not cleaned away. */
+void modtree_keep(int cache, const char *name, int instance_dir);
+
+#endif
