@@ -496,8 +496,11 @@ static int make(struct start *s, struct vps_err *err)
 	close_fd(&s->mlock);
 	close_fd(&s->root.disk);
 	close_fd(&s->root.disk_image);
-	if (s->checkpoint >= 0)
+	if (s->checkpoint >= 0) {
 		net_hold(s->neth, l->id, &s->net, false, NULL);
+		if (s->cg && cg_is_frozen(s->cg) == 1) /* its gate never opened: the memory is as true as before */
+			suspended_unuse(l);
+	}
 	if (teardown(l->h, l->id, &ignore) == 0)
 		cancel_backoff(l); /* drops the run directory */
 	return r;
