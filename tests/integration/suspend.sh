@@ -197,6 +197,22 @@ test_a_file_elsewhere() {
 	vps delete -f e
 }
 
+test_a_dead_console_is_not_written_down() {
+	vps launch q --image tiny -- sh -c "trap '' HUP; $counter" >/dev/null
+	wait_until 5 count q
+	kill -9 "$(pgrep -f "vps-keeper $VPS_RUN")" "$(vps inspect q | jq -r '.[0].monitor')"
+	wait_until 5 vps exec q true
+	expect_exit 5 vps suspend q
+	expect "$(cat "$work/.err")" '*console is dead*'
+	goes_on q 1
+	vps restart --kill q
+	wait_until 5 count q
+	vps suspend q
+	vps resume q
+	goes_on q 1
+	vps delete -f q
+}
+
 test_what_was_changed_is_refused_before_criu_runs() {
 	local dir f n
 	counter_vps b
