@@ -205,6 +205,7 @@ static int save_facts(const struct vps_live *l, const struct facts *f, int dir, 
 
 	jo_object(&o, NULL);
 	jo_int(&o, "version", CHECKPOINT_CONTAINER_VERSION);
+	jo_u64(&o, "id_base", l->spec->id_base);
 	jo_strv(&o, "external", f->external);
 	if (f->tty)
 		jo_str(&o, "tty", f->tty);

@@ -197,6 +197,28 @@ test_a_file_elsewhere() {
 	vps delete -f e
 }
 
+test_other_host_ids() {
+	local n spec base
+	counter_vps o
+	vps exec o sh -c 'echo mine >/dev/shm/mine; chown 12:13 /dev/shm/mine /tmp/n; mkdir /tmp/d; chown 5:5 /tmp/d'
+	n=$(count o)
+	vps suspend o
+	# as on a host with another uid-base: the disk has its own ids, the images those inside
+	spec=$(dir_of o)/spec.json
+	base=$(($(jq .id_base "$spec") + 65536 * 500))
+	jq ".id_base = $base" "$spec" >"$work/spec" && cat "$work/spec" >"$spec"
+	vps resume o
+	expect "$(vps exec o awk '{print $1, $2, $3}' /proc/self/uid_map)" "0 $base 65536"
+	goes_on o "$n"
+	expect "$(vps exec o stat -c '%u:%g' /dev/shm/mine /tmp/d / | paste -sd' ')" '12:13 5:5 0:0'
+	expect "$(vps exec o cat /dev/shm/mine)" mine
+	# and again, from there
+	vps suspend o
+	vps resume o
+	goes_on o "$n"
+	vps delete -f o
+}
+
 test_a_dead_console_is_not_written_down() {
 	vps launch q --image tiny -- sh -c "trap '' HUP; $counter" >/dev/null
 	wait_until 5 count q
