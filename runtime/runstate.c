@@ -225,11 +225,26 @@ static int reconcile_living(struct vps_locked *l, int run_dir, const struct run_
 	return r == -ESRCH ? 0 : 1;
 }
 
+/* A resume or a checkpoint that was killed may have left its link held: the next run must not find it so. */
+static int let_link_go(struct vps_locked *l, struct vps_err *err)
+{
+	auto_done(net_plan_done) struct net_plan p = {0};
+	struct net_host *net;
+	int r = plan_net(&l->spec, &p, err);
+
+	r = r ?: host_net(l->h, &net, err);
+	return r ?: net_hold(net, l->id, &p, false, err);
+}
+
 static int reconcile_dead(struct vps_locked *l, int run_dir, const struct run_state *s,
 			  struct vps_err *err)
 {
+	int r = s->phase == RUN_STARTING || s->phase == RUN_CHECKPOINT ? let_link_go(l, err) : 0;
+
+	if (r < 0)
+		return r;
 	if (s->phase == RUN_STARTING) {
-		int r = settle(run_dir, l->id, err);
+		r = settle(run_dir, l->id, err);
 		if (r < 0)
 			return r;
 	} else if (monitor_alive(run_dir) == 0) {

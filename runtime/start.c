@@ -294,6 +294,18 @@ static int ask_network(void *arg, const struct proc_ident *init, int netns, stru
 	return 0;
 }
 
+/* S was killed. Had it said already that the VPS runs? Then it does: with us would go its console, and it could never be
+ * suspended again. */
+static bool goes_on_alone(struct start *s)
+{
+	struct run_state now;
+
+	if (s->checkpoint < 0 || run_state_read(s->run_dir, &now) < 0 || now.phase != RUN_RUNNING)
+		return false;
+	s->state = now;
+	return !suspended_is(s->l) || suspended_use(s->l, NULL) == 0;
+}
+
 static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 {
 	struct vps_locked *l = s->l;
@@ -350,7 +362,7 @@ static void __attribute__((noreturn)) launcher(struct start *s, int sock)
 	if (sys_send_fds(sock, &said, sizeof(said), &launched.netns, 1) < 0)
 		_exit(1);
 	close_fd(&launched.netns);
-	if (recv(sock, &go, 1, 0) != 1)
+	if (recv(sock, &go, 1, 0) != 1 && !goes_on_alone(s))
 		_exit(1); /* S is gone; with us the gate */
 	become_monitor(s, sock, &launched);
 	_exit(1);
@@ -497,8 +509,11 @@ static int make(struct start *s, struct vps_err *err)
 	close_fd(&s->mlock);
 	close_fd(&s->root.disk);
 	close_fd(&s->root.disk_image);
-	if (s->checkpoint >= 0)
+	if (s->checkpoint >= 0) {
 		net_hold(s->neth, l->id, &s->net, false, NULL);
+		if (s->cg && cg_is_frozen(s->cg) == 1) /* its gate never opened: the memory is as true as before */
+			suspended_unuse(l);
+	}
 	if (teardown(l->h, l->id, &ignore) == 0)
 		cancel_backoff(l); /* drops the run directory */
 	return r;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
+#include "base/inroot.h"
 #include "base/json.h"
 #include "base/lock.h"
 #include "base/sys.h"
@@ -124,7 +125,7 @@ static int find_mounts(const struct vps_live *l, struct facts *f, struct vps_err
 
 /* ---- console ------------------------------------------------------------------------------ */
 
-static int find_tty(const struct vps_live *l, struct facts *f)
+static int find_tty(const struct vps_live *l, struct facts *f, struct vps_err *err)
 {
 	struct stat st;
 	autoclose int root = proc_pid_open(l->init->pid, "root", O_PATH | O_DIRECTORY);
@@ -134,6 +135,11 @@ static int find_tty(const struct vps_live *l, struct facts *f)
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode))
 		return 0; /* the tenant took it away: then nobody has it open by our mount */
+	/* CRIU writes down a terminal without its other end, and cannot bring it back. */
+	autoclose int slave = inroot_reopen(fd, O_RDWR | O_NOCTTY | O_NONBLOCK);
+	if (slave == -EIO)
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "its console is dead, as its monitor and the keeper were killed: restart it");
 	f->tty = str_fmt("tty[%llx:%llx]", (unsigned long long)st.st_rdev, (unsigned long long)st.st_dev);
 	return f->tty ? 0 : -ENOMEM;
 }
@@ -164,7 +170,7 @@ static int find_facts(const struct vps_live *l, struct facts *f, struct vps_err 
 
 	if (r < 0)
 		return r;
-	r = l->spec->console == CONSOLE_PTY ? find_tty(l, f) : find_pipes(l, f);
+	r = l->spec->console == CONSOLE_PTY ? find_tty(l, f, err) : find_pipes(l, f);
 	if (r < 0)
 		return vps_err_sys(err, r, "console");
 	return watches_find(l->cg, l->init->pid, &f->scan, err);
@@ -199,6 +205,7 @@ static int save_facts(const struct vps_live *l, const struct facts *f, int dir, 
 
 	jo_object(&o, NULL);
 	jo_int(&o, "version", CHECKPOINT_CONTAINER_VERSION);
+	jo_u64(&o, "id_base", l->spec->id_base);
 	jo_strv(&o, "external", f->external);
 	if (f->tty)
 		jo_str(&o, "tty", f->tty);

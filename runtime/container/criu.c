@@ -260,12 +260,14 @@ int criu_answer(struct criu_job *j, bool ok)
 
 static int hear(struct criu_job *j, struct criu_event *ret, unsigned *ret_version, struct vps_err *err)
 {
-	static char buf[MESSAGE_MAX];
+	autofree char *buf = malloc(MESSAGE_MAX);
 	ssize_t n;
 	int r;
 
+	if (!buf)
+		return vps_err_sys(err, -ENOMEM, "talk to criu");
 	do {
-		n = recv(j->sock, buf, sizeof(buf), 0);
+		n = recv(j->sock, buf, MESSAGE_MAX, 0);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != ECONNRESET)
 		return vps_err_sys(err, -errno, "talk to criu");

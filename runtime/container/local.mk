@@ -6,6 +6,7 @@ libruntime_a_SOURCES += \
 	runtime/container/dev.c \
 	runtime/container/driver.c \
 	runtime/container/exec.c \
+	runtime/container/idimage.c \
 	runtime/container/inside.c \
 	runtime/container/join.c \
 	runtime/container/launch.c \

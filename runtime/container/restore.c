@@ -39,6 +39,7 @@ struct restore {
 	struct json *j; /* container.json */
 	int userns, stage;
 	int devpts, slave, work;
+	int images; /* what criu reads: the checkpoint, or one beside it with other ids */
 	char **external;    /* strv: CRIU's words */
 	struct criu_fd *fds;
 	size_t n_fds, cap_fds;
@@ -422,13 +423,9 @@ static int run_criu(struct restore *x, struct vps_err *err)
 	auto_done(criu_done) struct criu criu = {0};
 	struct criu_job j = CRIU_JOB_INIT;
 	autofree char *root = str_fmt("%s/root", x->b->stage_at);
-	struct criu_request q = {.restore = true, .dir = x->b->run->checkpoint, .log = RESTORE_LOG, .root = root,
+	struct criu_request q = {.restore = true, .dir = x->images, .work = x->work, .log = RESTORE_LOG, .root = root,
 				 .external = x->external, .fds = x->fds, .n_fds = x->n_fds};
 
-	x->work = checkpoint_work(x->b->run->checkpoint, err);
-	if (x->work < 0)
-		return x->work;
-	q.work = x->work;
 	int r = root ? criu_find(x->b->run->conf, &criu, err) : vps_err_sys(err, -ENOMEM, "restore");
 
 	r = r ?: criu_start(&criu, &j, become_restorer, x, x->fds, x->n_fds, err);
@@ -463,13 +460,13 @@ static int numbers_only(uint32_t id_base, struct vps_err *err)
  * namespace has its ids, then as the VPS's root. Nobody of the VPS comes here by path. */
 static int hand_images(struct restore *x, struct vps_err *err)
 {
-	int dir = x->b->run->checkpoint;
+	int dir = x->images;
 	gid_t gid = x->b->id_base;
 	auto_strv names = NULL;
 	int r = fs_list(dir, ".", &names);
 
 	for (char **n = names; r == 0 && n && *n; n++) {
-		if (str_eq(*n, CHECKPOINT_WORK))
+		if (str_eq(*n, CHECKPOINT_WORK)) /* with x->images below: only links are made there */
 			continue;
 		autoclose int fd = openat(dir, *n, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0 || fchown(fd, 0, gid) < 0 || fchmod(fd, 0640) < 0)
@@ -480,10 +477,27 @@ static int hand_images(struct restore *x, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "hand over the images") : 0;
 }
 
+/* The directory that criu reads. */
+static int open_images(struct restore *x, struct vps_err *err)
+{
+	const struct vps_run *run = x->b->run;
+
+	x->work = checkpoint_work(run->checkpoint, err);
+	if (x->work < 0)
+		return x->work;
+	if (json_u64(json_get(x->j, "id_base"), 0) == x->b->id_base)
+		x->images = fcntl(run->checkpoint, F_DUPFD_CLOEXEC, 3);
+	else
+		x->images = idimage_dir(run->checkpoint, x->work, x->b->id_base, err);
+	return x->images < 0 ? vps_err_sys(err, -errno, "open the images") : 0;
+}
+
 static int prepare(struct restore *x, struct vps_err *err)
 {
 	struct box *b = x->b;
 	int r = load(x, err);
+
+	r = r ?: open_images(x, err);
 
 	if (r < 0)
 		return r;
@@ -525,7 +539,8 @@ static int work(struct restore *x, struct vps_err *err)
 
 _Noreturn void box_restore(struct box *b)
 {
-	struct restore x = {.b = b, .userns = -1, .stage = -1, .devpts = -1, .slave = -1};
+	struct restore x = {.b = b, .userns = -1, .stage = -1, .devpts = -1, .slave = -1,
+			    .work = -1, .images = -1};
 	struct box_msg ready = {.type = BOX_READY};
 	struct vps_err err = {0};
 	int r;

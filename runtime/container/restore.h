@@ -20,4 +20,12 @@
 /* The directory CHECKPOINT_WORK of a checkpoint, made when missing: fd, or -errno with words. */
 int checkpoint_work(int dir, struct vps_err *err);
 
+/* ---- idimage.c ---- */
+
+/* CRIU's image of a user namespace with these ids. Its length. */
+#define IDIMAGE_MAX 64
+size_t idimage_encode(uint32_t id_base, unsigned char buf[IDIMAGE_MAX]);
+/* A directory below work with a checkpoint's images and these ids: fd. */
+int idimage_dir(int checkpoint, int work, uint32_t id_base, struct vps_err *err);
+
 #endif

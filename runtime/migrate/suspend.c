@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/fs.h"
 #include "base/sys.h"
 #include "runtime/events.h"
@@ -43,13 +44,20 @@ static int rename_synced(struct vps_locked *l, const char *from, const char *to,
 	return r < 0 ? vps_err_sys(err, r, "'%s': %s", l->spec.name, to) : 0;
 }
 
+static int read_seal(int dir, char seal[DIGEST_MAC_LEN])
+{
+	ssize_t n = fs_read_buf(dir, CHECKPOINT_MAC, seal, DIGEST_MAC_LEN);
+
+	return n == DIGEST_MAC_LEN - 1 ? 0 : -EBADMSG;
+}
+
 /* ---- suspend ------------------------------------------------------------------------ */
 
-/* The checkpoint goes into one file, elsewhere; in its place stays where that is. */
+/* The checkpoint goes into one file, elsewhere; in its place stays where that is, and its seal: no older memory fits the disk. */
 static int export_to(const char *to, int *dir, struct vps_locked *l, struct vps_err *err)
 {
-	char *path = realpath(to, NULL);
-	autofree char *abs = path;
+	char seal[DIGEST_MAC_LEN];
+	autofree char *abs = NULL;
 	autoclose int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r = fd < 0 ? -errno : tar_pack_tree(*dir, fd, err);
 
@@ -57,7 +65,7 @@ static int export_to(const char *to, int *dir, struct vps_locked *l, struct vps_
 		return vps_err_set(err, VPS_EEXISTS, "%s is there already", to);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
-	if (r == 0 && !abs)
+	if (r == 0)
 		abs = realpath(to, NULL);
 	if (r == 0 && !abs)
 		r = -errno;
@@ -66,11 +74,14 @@ static int export_to(const char *to, int *dir, struct vps_locked *l, struct vps_
 			unlink(to);
 		return vps_err_sys(err, r, "%s", to);
 	}
+	if (read_seal(*dir, seal) < 0)
+		return vps_err_set(err, EIO, "the seal cannot be read again");
 	close_fd(dir);
 	*dir = fresh_dir(l, SUSPENDED_TMP, err);
 	if (*dir < 0)
 		return *dir;
 	r = fs_write_atomic(*dir, SUSPENDED_PLACE, abs, strlen(abs), 0600);
+	r = r ?: fs_write_atomic(*dir, CHECKPOINT_MAC, seal, strlen(seal), 0600);
 	return r < 0 ? vps_err_sys(err, r, "suspend") : 0;
 }
 
@@ -136,14 +147,17 @@ int suspended_open(struct vps_locked *l, const char *from, const struct progress
 		   uint64_t *ret_ran, struct vps_err *err)
 {
 	struct checkpoint_info info;
+	char want[DIGEST_MAC_LEN], have[DIGEST_MAC_LEN] = "";
 	autofree char *place = NULL;
 	autoclose int dir = fs_open_dir(l->dir, SUSPENDED);
 	int r;
 
-	if (dir == -ENOENT && !from)
+	if (dir == -ENOENT)
 		return 0;
-	if (dir < 0 && dir != -ENOENT)
+	if (dir < 0)
 		return vps_err_sys(err, dir, "open " SUSPENDED);
+	if (read_seal(dir, want) < 0)
+		return vps_err_set(err, VPS_EDIGEST, "the memory of '%s' has no seal", l->spec.name);
 	if (!from && fs_read(dir, SUSPENDED_PLACE, PATH_MAX, &place, NULL) == 0)
 		from = place;
 	if (from) {
@@ -152,7 +166,10 @@ int suspended_open(struct vps_locked *l, const char *from, const struct progress
 		if (dir < 0)
 			return dir;
 	}
-	r = checkpoint_verify(l->h, &l->spec, dir, p, &info, err);
+	if (read_seal(dir, have) < 0 || !digest_mac_equal(want, have))
+		r = vps_err_set(err, VPS_EDIGEST, "this is not what was written when it was suspended");
+	else
+		r = checkpoint_verify(l->h, &l->spec, dir, p, &info, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "'%s' cannot be resumed (vps stop --kill forgets its memory)",
 				    l->spec.name);
@@ -220,7 +237,7 @@ int vps_resume(struct vps_host *h, const char *who, const struct vps_suspend_opt
 
 	if (r < 0)
 		return r;
-	if (!suspended_is(&l) && !more.from)
+	if (!suspended_is(&l))
 		return vps_err_set(err, VPS_ESTATE, "'%s' is not suspended", l.spec.name);
 	r = start_locked(&l, so, &more, err);
 	return r < 0 ? vps_err_wrap(err, r, "resume %s", l.spec.name) : start_wait(&l, so, err);

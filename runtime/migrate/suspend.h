@@ -16,7 +16,7 @@
 #define SUSPENDED_TMP	"suspended.tmp"
 #define SUSPENDED_IN	"suspended.in"
 #define SUSPENDED_USED	"resuming"
-#define SUSPENDED_PLACE "elsewhere" /* in suspended/, instead of the checkpoint: path of its file */
+#define SUSPENDED_PLACE "elsewhere" /* in suspended/, with the seal alone: path of the checkpoint's file */
 
 bool suspended_is(const struct vps_locked *l);
 /* 1: its checkpoint, verified, as a directory fd, and the seconds that it had been up; 0: it is not suspended. from: the

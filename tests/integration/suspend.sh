@@ -172,7 +172,7 @@ test_a_file_elsewhere() {
 	n=$(count e)
 	vps suspend e --to "$work/memory"
 	expect "$(stat -c %a "$work/memory")" 600
-	expect "$(du -s "$(dir_of e)/suspended" | cut -f1)" '?'
+	[ "$(du -s "$(dir_of e)/suspended" | cut -f1)" -le 16 ]
 	mv "$work/memory" "$work/moved"
 	expect_fail vps resume e
 	expect "$(state_of e)" suspended
@@ -180,6 +180,14 @@ test_a_file_elsewhere() {
 	goes_on e "$n"
 	# an old one is not for a VPS that runs
 	expect_exit 15 vps resume e --from "$work/moved"
+	vps stop -t 1s e
+	expect_exit 15 vps resume e --from "$work/moved"
+	vps start e
+	wait_until 5 count e
+	# nor one that is suspended since
+	vps suspend e
+	expect_exit 6 vps resume e --from "$work/moved"
+	vps resume e
 	# a byte in it
 	vps suspend e --to "$work/memory2"
 	# the first block of a file's bytes, behind its header
@@ -187,6 +195,44 @@ test_a_file_elsewhere() {
 	printf X | dd of="$work/memory2" bs=1 seek=$((n + 512 + 100)) conv=notrunc status=none
 	expect_fail vps resume e
 	vps delete -f e
+}
+
+test_other_host_ids() {
+	local n spec base
+	counter_vps o
+	vps exec o sh -c 'echo mine >/dev/shm/mine; chown 12:13 /dev/shm/mine /tmp/n; mkdir /tmp/d; chown 5:5 /tmp/d'
+	n=$(count o)
+	vps suspend o
+	# as on a host with another uid-base: the disk has its own ids, the images those inside
+	spec=$(dir_of o)/spec.json
+	base=$(($(jq .id_base "$spec") + 65536 * 500))
+	jq ".id_base = $base" "$spec" >"$work/spec" && cat "$work/spec" >"$spec"
+	vps resume o
+	expect "$(vps exec o awk '{print $1, $2, $3}' /proc/self/uid_map)" "0 $base 65536"
+	goes_on o "$n"
+	expect "$(vps exec o stat -c '%u:%g' /dev/shm/mine /tmp/d / | paste -sd' ')" '12:13 5:5 0:0'
+	expect "$(vps exec o cat /dev/shm/mine)" mine
+	# and again, from there
+	vps suspend o
+	vps resume o
+	goes_on o "$n"
+	vps delete -f o
+}
+
+test_a_dead_console_is_not_written_down() {
+	vps launch q --image tiny -- sh -c "trap '' HUP; $counter" >/dev/null
+	wait_until 5 count q
+	kill -9 "$(pgrep -f "vps-keeper $VPS_RUN")" "$(vps inspect q | jq -r '.[0].monitor')"
+	wait_until 5 vps exec q true
+	expect_exit 5 vps suspend q
+	expect "$(cat "$work/.err")" '*console is dead*'
+	goes_on q 1
+	vps restart --kill q
+	wait_until 5 count q
+	vps suspend q
+	vps resume q
+	goes_on q 1
+	vps delete -f q
 }
 
 test_what_was_changed_is_refused_before_criu_runs() {

@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "runtime/container/criu.h"
+#include "runtime/container/restore.h"
 #include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/obstacles.h"
 
@@ -251,6 +252,20 @@ static void test_log(void **state)
 	assert_null(criu_log_words(t->fd, "none"));
 }
 
+static void test_ids(void **state)
+{
+	/* as CRIU 4.2 wrote it for 543555584 */
+	static const unsigned char want[] = {
+		0x19, 0x43, 0x56, 0x54, 0x06, 0x49, 0x47, 0x55, 0x1c, 0, 0, 0, 0x0a, 0x0c, 0x08, 0x00, 0x10, 0x80, 0x80, 0x98,
+		0x83, 0x02, 0x18, 0x80, 0x80, 0x04, 0x12, 0x0c, 0x08, 0x00, 0x10, 0x80, 0x80, 0x98, 0x83, 0x02, 0x18, 0x80,
+		0x80, 0x04};
+	unsigned char buf[IDIMAGE_MAX];
+
+	assert_int_equal(idimage_encode(543555584, buf), sizeof(want));
+	assert_memory_equal(buf, want, sizeof(want));
+	assert_true(idimage_encode(UINT32_MAX, buf) <= sizeof(buf));
+}
+
 /* ---- obstacles ------------------------------------------------------------------------------ */
 
 static void test_obstacles(void **state)
@@ -278,7 +293,7 @@ int main(void)
 		dir_test(test_seal), dir_test(test_each_byte), dir_test(test_more_less_other),
 		cmocka_unit_test(test_manifest), cmocka_unit_test(test_mac), cmocka_unit_test(test_request),
 		cmocka_unit_test(test_answers), cmocka_unit_test(test_versions), dir_test(test_log),
-		cmocka_unit_test(test_obstacles),
+		cmocka_unit_test(test_ids), cmocka_unit_test(test_obstacles),
 	};
 
 	return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
