@@ -6,6 +6,7 @@
 #include <time.h>
 
 const struct cli_opt snapshot_create_opts[] = {
+	{"memory", 'm', NULL, "what it has in memory, too: a restore goes on from there"},
 	{"description", 'd', "TEXT", "what it is for"},
 	{"expiry", 'e', "TIME", "remove it after that time (7d, 12h); with --schedule: each of them"},
 	{"schedule", 0, "CRON", "none now, but by this schedule ('0 3 * * *', @daily); '' ends it"},
@@ -21,6 +22,7 @@ const struct cli_opt snapshot_list_opts[] = {
 const struct cli_opt snapshot_restore_opts[] = {
 	{"timeout", 't', "TIME", "how long a running VPS may take to stop, before it is killed"},
 	{"force", 'f', NULL, "kill it at once: what is in its memory goes with its disk"},
+	{"no-memory", 0, NULL, "though there is memory in the snapshot, boot"},
 	{0},
 };
 
@@ -33,6 +35,7 @@ static void json_snapshot(struct json_out *o, const struct vps_snapshot *s)
 	if (s->expires)
 		jo_u64(o, "expires", s->expires);
 	jo_bool(o, "scheduled", s->scheduled);
+	jo_bool(o, "memory", s->memory);
 	jo_str(o, "how", s->how);
 	jo_u64(o, "still_us", s->still_us);
 	jo_str(o, "image", s->image);
@@ -80,6 +83,7 @@ static int parse_opts(struct cli *c, struct vps_snapshot_opts *o, struct vps_err
 	const char *expiry = cli_value(c, "expiry");
 
 	o->description = cli_value(c, "description");
+	o->memory = cli_flag(c, "memory");
 	if (expiry && (parse_duration_ms(expiry, &o->expiry_ms) < 0 || o->expiry_ms < 1000))
 		return vps_err_set(err, VPS_EUSAGE, "--expiry '%.40s': a time is wanted, for example 12h or 7d",
 				   expiry);
@@ -180,6 +184,7 @@ static void print_one(const struct vps_snapshot *s)
 	printf("consistent   %s", s->how);
 	if (s->still_us)
 		printf(", for %.1f ms", (double)s->still_us / 1000);
+	printf("\nmemory       %s", s->memory ? "yes" : "no");
 	printf("\nimage        ");
 	cli_print_escaped(stdout, s->image);
 	printf("  %.19s\ndisk         %s, %s", s->image_digest, s->disk_backend, cli_size(s->disk, buf, sizeof(buf)));
@@ -224,13 +229,13 @@ int verb_snapshot_show(struct cli *c)
 int verb_snapshot_restore(struct cli *c)
 {
 	struct vps_err err = {0};
-	struct vps_stop_opts stop = {.kill = cli_flag(c, "force")};
-	int r = cli_timeout(c, -1, &stop.timeout_ms, &err);
+	struct vps_snapshot_restore_opts o = {.stop.kill = cli_flag(c, "force"), .no_memory = cli_flag(c, "no-memory")};
+	int r = cli_timeout(c, -1, &o.stop.timeout_ms, &err);
 
 	if (r >= 0)
 		r = cli_host(c, &err);
 	if (r >= 0)
-		r = vps_snapshot_restore(c->host, c->args[0], c->args[1], &stop, cli_progress(c), &err);
+		r = vps_snapshot_restore(c->host, c->args[0], c->args[1], &o, cli_progress(c), &err);
 	cli_progress_end();
 	return r < 0 ? cli_fail(c, r, &err) : EXIT_OK;
 }

@@ -181,6 +181,7 @@ struct switch_disk {
 	int from;
 	const struct img_disk_spec *was, *d;
 	bool booted; /* somebody's first boot was on it */
+	bool memory; /* the memory beside it as well, if there is one */
 };
 int switch_begin(struct vps_locked *l, const struct switch_disk *d, const struct progress *p, struct vps_err *err);
 /* Of a stopped VPS: now, in which only image and kind of disk may be others, and that disk. From its marker on, which is

@@ -48,6 +48,7 @@ libruntime_a_SOURCES += \
 	runtime/migrate/migrate.h \
 	runtime/migrate/restore.c \
 	runtime/migrate/restore_refs.c \
+	runtime/migrate/snapmem.c \
 	runtime/migrate/snapshot.c \
 	runtime/migrate/snapstore.c \
 	runtime/migrate/still.c \

@@ -10,6 +10,7 @@
  * The same way a snapshot's disk becomes a VPS's (switch_begin, set_exchange).
  *
  *   switch/new/disk   the copy; of no account until set's marker is there, then about to be the disk
+ *   switch/new/suspended   of a snapshot with memory: what it goes on from
  *   switch/new/first-boot, booted   of a snapshot: whether the next boot is the first on that disk
  *   switch/old/disk   what was the disk; to be removed
  */
@@ -26,6 +27,8 @@
 #include "base/fs.h"
 #include "runtime/inside.h"
 #include "runtime/microvm/microvm.h"
+#include "runtime/migrate/migrate.h"
+#include "runtime/migrate/suspend.h"
 #include "runtime/tar.h"
 
 #define SWITCH "switch"
@@ -83,6 +86,14 @@ int switch_commit(struct vps_locked *l, struct vps_err *err)
 	r = exchange_boot(l->dir);
 	if (r < 0)
 		return vps_err_sys(err, r, "first boot");
+	/* Of no account before the VPS, which is stopped, has the disk that goes with it: its marker comes before a start. */
+	if (fs_exists(l->dir, NEW "/" SUSPENDED)) {
+		r = fs_remove_tree(l->dir, SUSPENDED);
+		r = r < 0 ? vps_err_sys(err, r, "remove " SUSPENDED)
+			  : rename_disk(l->dir, NEW "/" SUSPENDED, SUSPENDED, err);
+		if (r < 0)
+			return r;
+	}
 	if (fs_exists(l->dir, DISK)) {
 		r = fs_mkdir_p(l->dir, OLD, 0700);
 		r = r < 0 ? vps_err_sys(err, r, "make " OLD)
@@ -303,6 +314,8 @@ int switch_begin(struct vps_locked *l, const struct switch_disk *d, const struct
 	if (dir < 0)
 		return vps_err_sys(err, dir, "make " NEW);
 	r = img_disk_copy(d->from, d->was, dir, d->d, NULL, p, err);
+	if (r == 0 && d->memory && snap_has_memory(d->from))
+		r = snap_memory_back(l, d->from, dir, p, err);
 	if (r == 0) {
 		r = fs_write_rename(dir, d->booted ? BOOTED : FIRST_BOOT, "", 0, 0600);
 		r = r ?: fs_sync_dir(dir, ".");

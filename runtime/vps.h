@@ -249,7 +249,7 @@ struct vps_snapshot {
 	char *name, *description; /* description may be NULL */
 	uint64_t created;	  /* seconds since 1970 */
 	uint64_t expires;	  /* 0: never */
-	bool scheduled;
+	bool scheduled, memory;
 	char *how;		  /* "stopped", "frozen file system", … */
 	uint64_t still_us;	  /* for how long it was */
 	char *image, *image_digest, *disk_backend;
@@ -260,6 +260,7 @@ struct vps_snapshot_opts {
 	const char *description;
 	uint64_t expiry_ms; /* 0: kept until it is deleted */
 	bool scheduled;
+	bool memory; /* of a running one: what it has in memory, too, as vps_suspend */
 };
 void vps_snapshot_done(struct vps_snapshot *s);
 /* name NULL: made of the definition's pattern, or "snap-<date>-<time>". -VPS_EEXISTS. ret may be NULL. */
@@ -271,9 +272,14 @@ int vps_snapshot_list(struct vps_host *h, const char *who, struct vps_snapshot *
 void vps_snapshot_list_free(struct vps_snapshot *s, size_t n);
 int vps_snapshot_delete(struct vps_host *h, const char *who, const char *name, struct vps_err *err);
 /* The VPS gets the snapshot's disk (and its image, if that was another); limits, address and all else stay as they are.
- * A running one is stopped for the exchange alone and started again; stop: how. */
-int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name, const struct vps_stop_opts *stop,
-			 const struct progress *p, struct vps_err *err);
+ * A running one is stopped for the exchange alone and started again. With memory in it the VPS goes on where it was then: at
+ * once, if it runs now, else it is suspended. */
+struct vps_snapshot_restore_opts {
+	struct vps_stop_opts stop;
+	bool no_memory; /* the disk alone: it boots */
+};
+int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name,
+			 const struct vps_snapshot_restore_opts *o, const struct progress *p, struct vps_err *err);
 struct vps_clone_opts {
 	const char *snapshot; /* of that one; NULL: the disk as it is now, of a running VPS as of a snapshot */
 	/* The disk so far becomes a layer below a fresh one, shared by all linked clones of a snapshot; the

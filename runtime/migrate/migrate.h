@@ -75,6 +75,24 @@ bool snap_is_left(int instance_dir);
 /* What a copy of its disk gets as limits, and is of. */
 void snap_disk(const struct vps_spec *s, struct img_disk_spec *ret);
 
+/* ---- snapmem.c: with memory -------------------------------------------------------------------- */
+
+#define SNAP_MEMORY "memory" /* in a snapshot: a sealed checkpoint */
+struct checkpoint_taking;
+struct snap_memory {
+	struct vps_locked *l;
+	struct still still;
+	struct checkpoint_taking *taking;
+	int dir;
+	uint64_t ran, since;
+};
+/* Copy the disk of the running l, of kind d, into a snapshot's directory, and its memory of the same instant. */
+int snap_memory_copy(struct vps_locked *l, int snap_dir, const struct img_disk_spec *d, struct still *still,
+		     const struct progress *p, struct vps_err *err);
+bool snap_has_memory(int snap_dir);
+/* A copy of it, verified, as the directory `suspended` of `to`. */
+int snap_memory_back(struct vps_locked *l, int snap_dir, int to, const struct progress *p, struct vps_err *err);
+
 /* restore_refs.c: names of images that a killed restore left. */
 void restore_clean(struct vps_host *h);
 

@@ -136,6 +136,9 @@ static int restored_spec(struct restoring *x, struct vps_spec *s, struct vps_err
 	r = apply_settings(x, s, err);
 	if (r == 0 && s->isolation != x->in.spec.isolation)
 		return vps_err_set(err, VPS_EUSAGE, "a restored VPS has the wall it had; change it afterwards");
+	/* Snapshots are kept at the host's expense. */
+	if (r == 0 && !x->o->trust && str_eq(s->snapshot_schedule, x->in.spec.snapshot_schedule))
+		r = str_set(&s->snapshot_schedule, NULL) < 0 ? vps_err_sys(err, -ENOMEM, "restore") : 0;
 	r = r ?: check_trust(x, s, err);
 	return r ?: choose_backend(x, s, err);
 }

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "runtime/events.h"
 #include "runtime/migrate/migrate.h"
+#include "runtime/migrate/suspend.h"
 
 #define PATTERN	     "snap-%Y%m%d-%H%M%S"
 #define PATTERN_AUTO "auto-%Y%m%d-%H%M"
@@ -108,6 +109,8 @@ static int restored_spec(struct vps_locked *l, const struct snap *s, struct vps_
 	bool guests = img_disk_is_guests(s->dir);
 	int r;
 
+	if (suspended_is(l))
+		return need_stopped(l, "restored", err);
 	if (l->spec.remove_on_exit)
 		return vps_err_set(err, VPS_ESTATE, "it is deleted when it stops (run --rm); clone the snapshot");
 	if (guests && l->spec.isolation != ISOLATION_VM)
@@ -145,9 +148,10 @@ static int exchange(struct vps_locked *l, const struct vps_spec *now, const stru
 	return r < 0 ? vps_err_wrap(err, r, "restored, but it does not start") : 0;
 }
 
-static int restore_locked(struct vps_locked *l, const char *name, const struct vps_stop_opts *stop,
+static int restore_locked(struct vps_locked *l, const char *name, const struct vps_snapshot_restore_opts *o,
 			  const struct progress *p, struct vps_err *err)
 {
+	struct vps_stop_opts stop = o->stop;
 	auto_done(spec_done) struct vps_spec now;
 	struct img_disk_spec was, d;
 	auto_snap s;
@@ -164,24 +168,26 @@ static int restore_locked(struct vps_locked *l, const char *name, const struct v
 	/* Two quota disks for a moment, and each counts for itself. */
 	if (img_disk_project(l->dir) == d.project)
 		d.project++;
-	r = switch_begin(l, &(struct switch_disk){s.dir, &was, &d, s.booted}, p, err);
+	r = switch_begin(l, &(struct switch_disk){s.dir, &was, &d, s.booted, !o->no_memory}, p, err);
 	if (r < 0)
 		return r;
-	r = exchange(l, &now, stop, err);
+	/* Where it goes on from is not where it would stop. */
+	stop.kill |= s.s.memory && !o->no_memory;
+	r = exchange(l, &now, &stop, err);
 	if (r < 0)
 		(void)set_finish(l, NULL); /* nothing decided: the copy goes */
 	return r;
 }
 
-int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name, const struct vps_stop_opts *stop,
-			 const struct progress *p, struct vps_err *err)
+int vps_snapshot_restore(struct vps_host *h, const char *who, const char *name,
+			 const struct vps_snapshot_restore_opts *o, const struct progress *p, struct vps_err *err)
 {
 	auto_locked l = VPS_LOCKED_INIT;
 	int r = vps_lock(h, who, "snapshot restore", &l, err);
 
 	if (r < 0)
 		return r;
-	r = restore_locked(&l, name, stop, p, err);
+	r = restore_locked(&l, name, o, p, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "restore %s", l.spec.name);
 	tell(&l, "snapshot-restore", name);

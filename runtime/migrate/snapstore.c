@@ -82,6 +82,7 @@ static int fill(struct snap *s)
 	r = r ?: str_set(&s->s.image_digest, s->spec.image_digest);
 	r = r ?: str_set(&s->s.disk_backend, s->spec.disk_backend);
 	s->s.disk = s->spec.disk;
+	s->s.memory = snap_has_memory(s->dir);
 	snap_disk(&s->spec, &d);
 	s->s.used = d.backend == DISK_LOOP && img_disk_usage(s->dir, &d, -1, &u) == 0 ? u.used : UINT64_MAX - 1;
 	return r;
@@ -371,7 +372,9 @@ static int copy(struct vps_locked *l, const char *name, const struct vps_snapsho
 	if (r < 0)
 		return vps_err_sys(err, r, "snapshot");
 	plan_disk(&l->spec, &d);
-	r = img_disk_copy(l->dir, &d, s->dir, NULL, still_of(&st), p, err);
+	s->s.memory = o && o->memory;
+	r = s->s.memory ? snap_memory_copy(l, s->dir, &d, &st, p, err)
+			: img_disk_copy(l->dir, &d, s->dir, NULL, still_of(&st), p, err);
 	s->s.still_us = st.frozen_us;
 	return r;
 }

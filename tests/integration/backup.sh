@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root python3
+# where: native; kills at many points; in the test host unit/images_disk_copy and microvm.sh see what is another there
 # Backups and restores: whole, incremental, while it runs, onto another host; damaged, hostile and interrupted ones.
 . "$(dirname "$0")/../lib.sh"
 needs python3 setfattr setcap
@@ -237,6 +238,10 @@ test_forged() {
 	vps delete b
 	vps restore -q "$work/f.vps" --name b --feature '' >/dev/null
 	expect "$(spec b features)" null
+	vps delete b
+	forge "$work/f.vps" 'spec(snapshot_schedule="* * * * *")'
+	vps restore -q "$work/f.vps" --name b >/dev/null
+	expect "$(spec b snapshot_schedule)" null
 	vps delete b
 	# definitions that are none
 	refused 'definition' 'first(SPEC)[1] = b"{}"'

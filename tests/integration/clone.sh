@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root
+# where: native; kills at many points; in the test host unit/images_disk_copy and microvm.sh see what is another there
 # Clones, linked clones and golden images: the files of another, an identity of its own.
 . "$(dirname "$0")/../lib.sh"
 tiny_image

@@ -31,7 +31,7 @@ static char *out_of(const char *dir, const char *script)
 /* All of a tree but access times and inode numbers: names, types, owners, times, contents, attributes. */
 #define LOOK                                                                                       \
 	"find . -printf '%P %y %m %U %G %s %T@ %n %l\\n' | sed -E 's/^([^ ]* d [0-7]+ [0-9]+ [0-9]+) [0-9]+/\\1/' | sort; " \
-	"find . -type f -exec sha256sum {} + | sort; getfattr -dhR -m - . 2>/dev/null"
+	"find . -type f -exec sha256sum {} + | sort; find . | sort | xargs -d '\\n' getfattr -dh -m - 2>/dev/null"
 
 static void assert_same_tree(const char *a, const char *b)
 {

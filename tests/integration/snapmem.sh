@@ -1,0 +1,87 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# needs: root criu
+# Snapshots with memory: disk and memory of one instant, gone on from in place.
+. "$(dirname "$0")/../lib.sh"
+needs_criu
+tiny_image
+
+# A counter in memory alone; what it writes tells how far it is.
+# shellcheck disable=SC2016
+counter='i=0; while true; do i=$((i+1)); echo $i >/n.new; mv /n.new /n; sleep 0.1; done'
+count() { vps exec "$1" cat /n; }
+counter_vps() { vps launch -q "$1" --image tiny --disk 32M -- sh -c "$counter" >/dev/null; wait_until 5 count "$1"; }
+
+test_it_goes_on_from_there() {
+	local n m
+	counter_vps a
+	sleep 1
+	expect "$(vps snapshot create a s --memory)" s
+	expect "$(vps status a)" '*running*'
+	n=$(vps snapshot show a s)
+	expect "$n" '*memory *yes*'
+	n=$(count a)
+	vps exec a sh -c 'echo later >/later'
+	wait_until 10 eval "[ \$(count a) -gt $((n + 30)) ]"
+	m=$(count a)
+	vps snapshot restore a s
+	expect "$(vps status a)" '*running*'
+	[ "$(count a)" -lt "$m" ] || fail "it did not go back: $(count a)"
+	[ "$(count a)" -ge $((n - 10)) ] || fail "it began anew: $(count a), was $n"
+	expect_fail vps exec a ls /later
+	n=$(count a)
+	sleep 0.5
+	[ "$(count a)" -gt "$n" ] || fail "it stands still"
+	# as often as one likes, and without memory
+	vps snapshot restore a s
+	[ "$(count a)" -ge 5 ]
+	vps snapshot restore a s --no-memory -f
+	wait_until 5 count a
+	# into a stopped one: it is suspended then
+	vps stop -t 1s a
+	vps snapshot restore a s
+	expect "$(vps status a)" '*suspended*'
+	expect_exit 15 vps snapshot restore a s
+	vps resume a
+	n=$(count a)
+	sleep 0.5
+	[ "$(count a)" -gt "$n" ]
+	vps stop -t 1s a
+	expect_exit 15 vps snapshot create a x --memory
+	vps delete a
+}
+
+test_what_was_changed_is_refused() {
+	counter_vps a
+	vps snapshot create -q a s --memory
+	local d
+	d=$(echo "$VPS_ROOT"/instances/*/snapshots/s/memory)
+	printf X | dd of="$(find "$d" -name 'pages-*' | head -1)" bs=1 seek=100 conv=notrunc 2>/dev/null
+	expect_exit 6 vps snapshot restore a s
+	expect "$(vps status a)" '*running*'
+	vps snapshot restore a s --no-memory -f
+	wait_until 5 count a
+	vps delete -f a
+}
+
+test_killed_anywhere() {
+	local n out points=0 now
+	for ((n = 1; ; n += ${VPS_FAULT_STEP:-60})); do
+		vps delete -f -q a 2>/dev/null || true
+		counter_vps a
+		timeout -k 5 90 "$builddir/tests/fault/faultpoint" "$n" vps snapshot create a s --memory >"$work/.fp" 2>&1 </dev/null || true
+		out=$(tail -1 "$work/.fp")
+		[[ $out == completed* ]] && break
+		[[ $out == killed* ]] || fail "point $n: the driver said '$out'"
+		points=$((points + 1))
+		vps host gc -q >"$work/.chk" 2>&1 || fail "point $n ($out): gc: $(cat "$work/.chk")"
+		[[ $(vps status a) == *running* ]] || vps start a || fail "point $n ($out): start"
+		now=$(timeout 20 vps exec a sh -c 'echo x >/g; sync; echo on') || fail "point $n ($out): it does not go on"
+		vps host check -q >"$work/.chk" 2>&1 || fail "point $n ($out): $(cat "$work/.chk")"
+		[ -z "$(find "$VPS_ROOT/instances" -maxdepth 3 -name '.new*')" ] || fail "point $n ($out): left over"
+	done
+	vps delete -f -q a
+	echo "# $points points, $now"
+	[ $points -gt 3 ]
+}
+run_tests
