@@ -169,7 +169,7 @@ static int bring_end(const struct ending *e, int ctl, int pidfd, struct vps_err 
 	if (!e->kill)
 		return end_init(e->l, e->s, e->o, ctl, pidfd, err);
 	r = e->kill(e->arg, err);
-	if (r == 0 && wait_end(ctl, pidfd, KILL_MS) != 1)
+	if (r == 0 && wait_end(ctl, pidfd, sys_now_mono() + (uint64_t)KILL_MS * 1000000) != 1)
 		return vps_err_set(err, VPS_ETIMEDOUT, "init does not end, even killed");
 	return r;
 }

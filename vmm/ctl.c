@@ -50,6 +50,8 @@ static int op_vsock(struct ctl_client *c, uint64_t port, struct vps_err *err)
 {
 	int sv[2];
 
+	if (c->ctl->m->waker.pending)
+		return vps_err_set(err, ECONNREFUSED, "the guest has just been restored");
 	if (c->theirs >= 0)
 		return vps_err_set(err, EBUSY, "the last request is not answered yet");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)

@@ -47,7 +47,8 @@ static void set_timer(struct waker *w, long s, long ns)
 static void again(struct waker *w)
 {
 	leave(w);
-	if (++w->tries < TRIES)
+	w->pending = ++w->tries < TRIES;
+	if (w->pending)
 		set_timer(w, 0, NAP_NS);
 }
 
@@ -68,6 +69,7 @@ static void on_agent(struct loop_source *src, uint32_t events)
 		return;
 	leave(w);
 	set_timer(w, 0, 0);
+	w->pending = false;
 }
 
 void waker_tell(struct waker *w)
@@ -77,8 +79,10 @@ void waker_tell(struct waker *w)
 
 	q.now = htole64(sys_now_real());
 	if (getrandom(q.seed, sizeof(q.seed), GRND_NONBLOCK) != sizeof(q.seed) ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) < 0)
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) < 0) {
+		w->pending = false;
 		return;
+	}
 	/* It lies there until the guest takes the connection. */
 	bool sent = write(sv[1], &q, sizeof(q)) == sizeof(q);
 
@@ -99,15 +103,17 @@ static void on_timer(struct loop_source *src, uint32_t events)
 	if (read(src->fd, &n, sizeof(n)) != sizeof(n))
 		return;
 	/* a connection without an answer: a guest without our agent */
-	if (w->agent.fd >= 0)
-		leave(w);
-	else
+	if (w->agent.fd < 0) {
 		waker_tell(w);
+		return;
+	}
+	leave(w);
+	w->pending = false;
 }
 
 int waker_init(struct waker *w, struct vsock *v, struct loop *l)
 {
-	*w = (struct waker){.vsock = v, .loop = l, .agent.fd = -1, .timer.fn = on_timer};
+	*w = (struct waker){.vsock = v, .loop = l, .agent.fd = -1, .timer.fn = on_timer, .pending = true};
 	w->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	return w->timer.fd < 0 ? -errno : loop_watch(l, &w->timer, EPOLLIN);
 }

@@ -13,6 +13,7 @@ struct waker {
 	uint8_t got[24];
 	uint32_t n;
 	unsigned tries;
+	bool pending; /* the guest may still be about to forget connections: no new ones from outside */
 };
 
 int waker_init(struct waker *w, struct vsock *v, struct loop *l);

@@ -139,7 +139,8 @@ int root_modules(struct guest *g, struct vps_err *err)
 	autoclose int to = inroot_mkdir_p(g->root, dir, 0755, 0, 0);
 
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", to);
-	if (to < 0 || mount(dev, self, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, "") < 0) /* what a tenant made of his /lib/modules is no reason not to start */
+	/* what a tenant made of his /lib/modules is no reason not to start */
+	if (to < 0 || mount(dev, self, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, "") < 0)
 		dprintf(2, "vps-guest: mount %s: %s\n", dir, strerror(to < 0 ? -to : errno));
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 #define SNAPSHOT    "machine.snapshot"
 #define SIZE	    "machine"
-#define SIZE_MAX_   4096
+#define RECORDS_MAX 4096
 #define MODULES	    "vm-modules" /* in the run directory: the name of the running machine's */
 #define ASK_MS	    5000
 /* All of its memory goes to a disk. */
@@ -106,7 +106,7 @@ int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err)
 	autofree char *text = NULL;
 	autoclose int fd = openat(dir, SNAPSHOT, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	size_t len;
-	int r = fd < 0 ? -errno : fs_read(dir, SIZE, SIZE_MAX_, &text, &len);
+	int r = fd < 0 ? -errno : fs_read(dir, SIZE, RECORDS_MAX, &text, &len);
 
 	r = r ?: vm_size_parse(text, len, ret);
 	return r < 0 ? vps_err_sys(err, r, "the checkpoint of a machine") : take_fd(fd);

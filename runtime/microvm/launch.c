@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* M: everything that vps-vmm gets, and its birth. */
-#include "runtime/microvm/microvm.h"
+#include "runtime/microvm/launch.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,37 +17,13 @@
 
 #include "base/fs.h"
 #include "base/sys.h"
-#include "runtime/guest/agent.h"
 #include "runtime/microvm/initramfs.h"
 #include "runtime/monitor_args.h"
 
 #define PREPARE_MS 60000
 #define BACKLOG	   16
 
-/* What M makes and its children inherit; both ends of pairs, [0] is M's. */
-struct prep {
-	struct vm_jail jail;
-	struct vm_kernel kernel;
-	int cache; /* of what is made of kernels */
-	int pty, gate[2], notify[2], pipes[3];
-	bool errand;
-	enum guest_role role; /* of an errand */
-};
-#define PREP_INIT(r)                                                                               \
-	{                                                                                          \
-		.jail = {.run = (r),                                                               \
-			 .id_base = (r)->spec->id_base,                                            \
-			 .up = {-1, -1},                                                           \
-			 .exe = -1,                                                                \
-			 .null = -1,                                                               \
-			 .err = -1,                                                                \
-			 .size = vm_size_of((r)->spec, online_cpus()),                                                  \
-			 .fds = VM_FDS_INIT},                                                      \
-		.kernel = {.fd = -1, .modules = -1}, .cache = -1, .pty = -1, .gate = {-1, -1},                  \
-		.notify = {-1, -1}, .pipes = {-1, -1, -1},                                         \
-	}
-
-static void prep_done(struct prep *p)
+void vm_prep_done(struct vm_prep *p)
 {
 	int *fds = (int *)&p->jail.fds;
 
@@ -130,7 +106,7 @@ static int open_raw(int master, int *ret)
 	return tcsetattr(fd, TCSANOW, &t) < 0 ? -errno : 0;
 }
 
-static int make_pty(struct prep *p)
+static int make_pty(struct vm_prep *p)
 {
 	int unlock = 0, r;
 
@@ -156,7 +132,7 @@ static int pair_of_pipe(int *ours, int *theirs, bool theirs_reads)
 
 /* An image's init writes to the console; a command has ports for what it reads and writes, and then what the
  * kernel says is nobody's: how it died, vps-vmm tells. */
-static int make_pipes(struct prep *p, const struct vps_run *run)
+static int make_pipes(struct vm_prep *p, const struct vps_run *run)
 {
 	int stdio[3] = {-1, -1, -1};
 	int r = 0;
@@ -180,7 +156,7 @@ static int make_pipes(struct prep *p, const struct vps_run *run)
 }
 
 /* What a process that is gone said last. */
-static const char *last_words(struct prep *p, char *buf, size_t size)
+const char *vm_last_words(struct vm_prep *p, char *buf, size_t size)
 {
 	int fd = p->pty >= 0 ? p->pty : p->pipes[2];
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
@@ -209,7 +185,7 @@ static int open_cache(const struct vps_run *run, struct vps_err *err)
 }
 
 /* A restored guest has them mounted: the very same. */
-static int make_modules(struct prep *p, const struct vps_run *run, struct vps_err *err)
+static int make_modules(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	char *name = p->jail.size.modules;
 	int fd = -1, r;
@@ -230,7 +206,7 @@ static int make_modules(struct prep *p, const struct vps_run *run, struct vps_er
 	return r < 0 ? vps_err_sys(err, r, "write the run directory") : 0;
 }
 
-static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_err *err)
+static int make_initramfs(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct initramfs_opts o = {.modules = p->kernel.modules, .extra = run->spec->initrd_modules};
 	auto_done(guest_cfg_done) struct guest_cfg cfg = {0};
@@ -260,7 +236,7 @@ static int make_initramfs(struct prep *p, const struct vps_run *run, struct vps_
 }
 
 /* bind(2) wants a path: by the fd of a directory of ours. */
-static int make_ctl(struct prep *p, const struct vps_run *run, struct vps_err *err)
+static int make_ctl(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	autoclose int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -278,7 +254,7 @@ static int make_ctl(struct prep *p, const struct vps_run *run, struct vps_err *e
 }
 
 /* What the guest's memory begins with. */
-static int make_memory(struct prep *p, const struct vps_run *run, struct vps_err *err)
+static int make_memory(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	int r;
 
@@ -296,7 +272,7 @@ static int make_memory(struct prep *p, const struct vps_run *run, struct vps_err
 	return r;
 }
 
-static int prepare(struct prep *p, const struct vps_run *run, struct vps_err *err)
+int vm_prepare(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
 	struct vm_fds *f = &p->jail.fds;
 	int r = make_memory(p, run, err);
@@ -352,7 +328,7 @@ static int hear(int up, struct box_msg *m, struct vps_err *err)
 }
 
 /* The namespace is there: the card into it, and B goes on. */
-static int give_tap(struct prep *p, const struct vps_run *run, pid_t pid, int *ret_netns,
+static int give_tap(struct vm_prep *p, const struct vps_run *run, pid_t pid, int *ret_netns,
 		    struct vps_err *err)
 {
 	struct box_msg m = {.type = BOX_READY};
@@ -375,7 +351,7 @@ static int give_tap(struct prep *p, const struct vps_run *run, pid_t pid, int *r
 }
 
 /* vps-vmm says a byte when it is at the gate. */
-static int wait_prepared(struct prep *p, struct vps_err *err)
+static int wait_prepared(struct vm_prep *p, struct vps_err *err)
 {
 	struct pollfd pfd = {.fd = p->gate[0], .events = POLLIN};
 	char buf[1024], c;
@@ -389,12 +365,12 @@ static int wait_prepared(struct prep *p, struct vps_err *err)
 	if (r > 0 && read(p->gate[0], &c, 1) == 1)
 		return 0;
 
-	autofree char *safe = str_escape(last_words(p, buf, sizeof(buf)));
+	autofree char *safe = str_escape(vm_last_words(p, buf, sizeof(buf)));
 
 	return vps_err_set(err, VPS_EUNSUPPORTED, "%s", safe ? safe : "vps-vmm ended");
 }
 
-static int birth(struct prep *p, const struct vps_run *run, pid_t *ret_pid, int *ret_netns,
+int vm_birth(struct vm_prep *p, const struct vps_run *run, pid_t *ret_pid, int *ret_netns,
 		 struct vps_err *err)
 {
 	struct clone_args args = {.exit_signal = SIGCHLD};
@@ -428,7 +404,7 @@ static int birth(struct prep *p, const struct vps_run *run, pid_t *ret_pid, int 
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err)
 {
-	auto_done(prep_done) struct prep p = PREP_INIT(run);
+	auto_done(vm_prep_done) struct vm_prep p = VM_PREP_INIT(run);
 	autoclose int netns = -1;
 	autoclose int pidfd = -1;
 	struct proc_ident init;
@@ -437,8 +413,8 @@ int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_er
 
 	p.jail.fds.image = run->image;
 	p.jail.fds.disk = run->disk_image;
-	r = prepare(&p, run, err);
-	r = r ?: birth(&p, run, &pid, &netns, err);
+	r = vm_prepare(&p, run, err);
+	r = r ?: vm_birth(&p, run, &pid, &netns, err);
 	if (r == 0) {
 		/* A child not yet waited for: the pid is still its own. */
 		r = proc_ident_of(pid, &init);
@@ -463,153 +439,4 @@ int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_er
 		.rootfs = -1,
 	};
 	return 0;
-}
-
-/* ---- errands ---------------------------------------------------------------------------------- */
-
-/* One errand: what the guest is to be, and our half of it, with the socket that it connects to. */
-struct errand {
-	enum guest_role role;
-	int (*fn)(const struct errand *e, int sock, struct vps_err *err);
-	const char *path;
-	int fd;
-	long uid, gid;
-};
-
-/* The guest wants time for a boot, a large file, a slow disk. */
-#define ERRAND_IDLE_MS 180000
-#define ERRAND_END_MS  60000
-#define RELAY	       (256u << 10)
-#define ERRAND_MEMORY  (256ull << 20) /* enough for any tree */
-
-static int relay(const struct errand *e, int sock, struct vps_err *err)
-{
-	autofree char *buf = malloc(RELAY);
-
-	while (buf) {
-		struct pollfd p = {.fd = sock, .events = POLLIN};
-		int r = poll(&p, 1, ERRAND_IDLE_MS);
-		ssize_t n = r > 0 ? read(sock, buf, RELAY) : r;
-
-		if (n < 0 && errno == EINTR)
-			return vps_err_set(err, VPS_EINTERRUPTED, "interrupted");
-		if (r == 0)
-			return vps_err_set(err, VPS_ETIMEDOUT, "the machine does not go on");
-		if (n <= 0)
-			return 0; /* its exit status tells whether that was all */
-		r = fs_write_all(e->fd, buf, (size_t)n);
-		if (r < 0)
-			return vps_err_sys(err, r, "pass on what the machine sends");
-	}
-	return vps_err_sys(err, -ENOMEM, "relay");
-}
-
-static int pack(const struct errand *e, int sock, struct vps_err *err)
-{
-	int r = agent_hello(sock, ERRAND_IDLE_MS, err);
-
-	return r ?: agent_pack(sock, e->path, e->fd, ERRAND_IDLE_MS, err);
-}
-
-static int unpack(const struct errand *e, int sock, struct vps_err *err)
-{
-	int r = agent_hello(sock, ERRAND_IDLE_MS, err);
-
-	return r ?: agent_unpack(sock, e->path, e->uid, e->gid, e->fd, ERRAND_IDLE_MS, err);
-}
-
-static int set_out(struct prep *p, const struct vps_run *run, pid_t *ret_pid, struct vps_err *err)
-{
-	autoclose int netns = -1;
-	int r = prepare(p, run, err);
-
-	r = r ?: birth(p, run, ret_pid, &netns, err);
-	close_fd(&p->jail.fds.errand);
-	if (r == 0 && write(p->gate[0], "", 1) != 1)
-		r = vps_err_sys(err, -EPIPE, "open the gate");
-	return r;
-}
-
-/* It powers off by itself; what it wrote is on the disk then. */
-static int wait_off(pid_t pid, int r, struct vps_err *err)
-{
-	autoclose int pidfd = sys_pidfd_open(pid, 0);
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	bool late = r == -VPS_ETIMEDOUT || r == -VPS_EINTERRUPTED || pidfd < 0 ||
-		    poll(&p, 1, ERRAND_END_MS) != 1;
-	int status = 0;
-
-	if (late)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	return r < 0  ? 0
-	       : late ? vps_err_set(err, VPS_ETIMEDOUT, "the machine does not power off")
-		      : vps_err_set(err, EIO, "the machine was killed");
-}
-
-static int run_errand(const struct vps_run *run, const struct errand *e, struct vps_err *err)
-{
-	auto_done(prep_done) struct prep p = PREP_INIT(run);
-	struct vps_err why = {0};
-	autoclose int sock = -1;
-	char buf[1024];
-	pid_t pid = 0;
-	int pair[2], end = 0, r;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return vps_err_sys(err, -errno, "socketpair");
-	sock = pair[0];
-	p.role = e->role;
-	p.errand = p.jail.fleeting = true;
-	p.jail.size.cpus = 1;
-	if (p.jail.size.memory > ERRAND_MEMORY)
-		p.jail.size.memory = ERRAND_MEMORY;
-	p.jail.fds.image = run->image;
-	p.jail.fds.disk = run->disk_image;
-	p.jail.fds.errand = pair[1];
-	r = set_out(&p, run, &pid, &why);
-	if (r < 0 && pid > 0)
-		kill(pid, SIGKILL);
-	r = r ?: e->fn(e, sock, &why);
-	close_fd(&sock);
-	if (pid > 0)
-		end = wait_off(pid, r, &why);
-	if (end < 0)
-		r = end;
-	/* of a relay, EPIPE is our reader's end; else the guest's */
-	if (r < 0 && (end <= 0 || why.code != EPIPE || e->fn == relay))
-		return vps_err_set(err, why.code, "%s", why.msg);
-	if (end == 0)
-		return 0;
-
-	/* what its guest could not do says more than that it went away */
-	autofree char *safe = str_escape(last_words(&p, buf, sizeof(buf)));
-
-	return vps_err_set(err, EIO, "the machine that is to reach its files: %s", safe ? safe : "it ended");
-}
-
-int vm_export(const struct vps_run *run, int fd, struct vps_err *err)
-{
-	const struct errand e = {.role = GUEST_EXPORT, .fn = relay, .fd = fd};
-
-	return run_errand(run, &e, err);
-}
-
-int vm_pack_stopped(const struct vps_run *run, const char *path, int tar_fd, struct vps_err *err)
-{
-	const struct errand e = {.role = GUEST_SESSION, .fn = pack, .path = path, .fd = tar_fd};
-
-	return run_errand(run, &e, err);
-}
-
-int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, long gid, int tar_fd,
-		      struct vps_err *err)
-{
-	const struct errand e = {
-		.role = GUEST_SESSION, .fn = unpack, .path = path, .fd = tar_fd, .uid = uid, .gid = gid};
-
-	return run_errand(run, &e, err);
 }

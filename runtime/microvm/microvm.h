@@ -100,7 +100,7 @@ struct vm_jail {
 /* A's body. */
 _Noreturn void vm_jail_outside(struct vm_jail *j);
 
-/* ---- launch.c ------------------------------------------------------------------- */
+/* ---- launch.c, errand.c ------------------------------------------------------------------- */
 
 int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 /*

@@ -10,7 +10,7 @@
 #include "runtime/guest/agent.h"
 
 #define AGENT_MS   60000 /* a guest that still boots has no agent yet */
-#define NAP_MS	   100
+#define NAP_MS	   20
 #define VMM_MS	   5000
 #define STATS_MS   2000
 #define BALLOON_MS 30000

@@ -200,18 +200,6 @@ int suspended_drop(struct vps_locked *l, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "forget the memory of '%s'", l->spec.name) : 0;
 }
 
-/* Its gate was lost with the command: the state says that it runs. */
-static int let_go(struct vps_locked *l, struct vps_err *err)
-{
-	auto_done(cg_closep) struct cg *cg = NULL;
-	struct cg_host *ch;
-	char name[ID_STR];
-	int r = host_cgroups(l->h, &ch, err);
-
-	r = r ?: cg_open(ch, id_str(l->id, name), &cg, err);
-	return r ?: cg_freeze(cg, false, THAW_MS, err);
-}
-
 int suspended_finish(struct vps_locked *l, bool running, const struct run_state *s, struct vps_err *err)
 {
 	static const char *const all[] = {SUSPENDED_TMP, SUSPENDED_IN, SUSPENDED_USED, SUSPENDED};
@@ -221,7 +209,7 @@ int suspended_finish(struct vps_locked *l, bool running, const struct run_state 
 	if (resumed && s->phase == RUN_RUNNING)
 		r = suspended_drop(l, err);
 	if (r == 0 && resumed && s->phase == RUN_RUNNING)
-		r = let_go(l, err);
+		r = vps_freeze(l, s, false, THAW_MS, err); /* its gate was lost with the command */
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(all) - !running; i++)
 		if (fs_exists(l->dir, all[i]))
 			r = fs_remove_tree(l->dir, all[i]);

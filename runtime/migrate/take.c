@@ -200,7 +200,7 @@ int checkpoint_recover(struct vps_locked *l, struct run_state *s, bool *ret_livi
 			*ret_living = false;
 		} else {
 			repair_all(t.cg);
-			r = cg_freeze(t.cg, false, THAW_MS, err);
+			r = vps_freeze(l, s, false, THAW_MS, err);
 			r = r ?: set_phase(&t, s, RUN_RUNNING, err);
 		}
 		int h = hold(l, &t.net, false, r < 0 ? NULL : err);

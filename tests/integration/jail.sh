@@ -101,6 +101,32 @@ test_pause() {
 	vps stop m -q
 }
 
+test_suspend_and_resume() {
+	vps start m --wait -q
+	local first dir
+	first=$(init_of m)
+	dir=$VPS_ROOT/instances/$(id_of m)/suspended
+	vps suspend m -q
+	expect "$(status_of m)" suspended
+	! kill -0 "$first" 2>/dev/null
+	expect "$(cat "$dir/machine.snapshot")" 'a snapshot of nothing'
+	tr '\n' ' ' <"$dir/machine" | found 'memory=9:134217728 cpus=1:2'
+	vps resume m -q
+	expect "$(status_of m)" running
+	wait_until 5 eval 'vps logs m | tr -d "\r" | grep "^args" | tail -1 | grep -q restore='
+	vps logs m | tr -d '\r' | grep '^args' | tail -1 >"$work/args"
+	! found -E 'kernel=|initrd=|cmdline=' <"$work/args"
+	[ ! -e "$dir" ]
+	vps stop m -q
+	# one flipped byte, and it is not believed
+	vps start m -q
+	vps suspend m -q
+	printf X | dd of="$dir/machine.snapshot" conv=notrunc status=none
+	expect_fail vps resume m
+	vps stop --kill m -q
+	stopped
+}
+
 test_what_cannot_be() {
 	expect_exit 5 vps create n --image tiny --isolation vm --mount /srv:/srv
 	grep -q 'mount cannot go with isolation vm' "$work/.err"

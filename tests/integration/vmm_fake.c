@@ -2,7 +2,7 @@
 /*
  * In the place of vps-vmm: no machine, but one that looks around in its jail and does what it is told on its console:
  *   e N   as a guest that said EXIT=N    p   that powered off    r   that rebooted    x   vps-vmm fails
- * On an errand (runtime/microvm/launch.c) it is a guest whose agent has one file to give and takes any.
+ * On an errand (runtime/microvm/errand.c) it is a guest whose agent has one file to give and takes any.
  */
 #include <dirent.h>
 #include <errno.h>

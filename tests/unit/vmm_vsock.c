@@ -598,10 +598,12 @@ static void test_waker(void **state)
 	/* the guest forgets its connections, ours as well: another one, with another seed */
 	wake(first, NULL, 0);
 	assert_int_equal(waker.agent.fd, -1);
+	assert_true(waker.pending);
 	usleep(30000);
 	turn();
 	wake(second, yes, 24);
 	assert_int_equal(waker.agent.fd, -1);
+	assert_false(waker.pending);
 	assert_memory_not_equal(first, second, 64);
 	assert_memory_not_equal(second, none, 64);
 	usleep(30000);
