@@ -7,7 +7,9 @@ dist_man_MANS += \
 	docs/man/vps-host.1 \
 	docs/man/vps-image.1 \
 	docs/man/vps-list.1 \
+	docs/man/vps-migrate.1 \
 	docs/man/vps-monitor.8 \
+	docs/man/vps-receive.1 \
 	docs/man/vps-spec.5 \
 	docs/man/vps-snapshot.1 \
 	docs/man/vps-start.1 \
