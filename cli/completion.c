@@ -110,8 +110,7 @@ static void vps_words(struct cli *c, enum cli_complete what, const char *after)
 	if (cli_host(c, NULL) < 0 || vps_list(c->host, &list, &n, NULL) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		bool up = list[i].status != VPS_STOPPED && list[i].status != VPS_SUSPENDED &&
-			  list[i].status != VPS_BROKEN;
+		bool up = !vps_status_is_down(list[i].status);
 		if ((what == COMPLETE_VPS_RUNNING && !up) || (what == COMPLETE_VPS_STOPPED && up))
 			continue;
 		if (list[i].spec.name)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the image verbs take: known to `vps` too, for help, completion and early errors. */
+/* What the image verbs and migrate take: known to `vps` too, for help, completion and early errors. */
 #include "cli/verbs.h"
 
 const struct cli_opt image_import_opts[] = {
@@ -79,5 +79,26 @@ const struct cli_opt restore_opts[] = {
 	{"base", 'b', "FILE", "what the backup is incremental to; several times for several in a row"},
 	{"trust", 0, NULL, "though its definition reaches for directories, devices or rights of this host"},
 	{"new-identity", 0, NULL, "keys, ids and addresses of its own, as a clone: to have it beside the original"},
+	{0},
+};
+
+const struct cli_opt migrate_opts[] = {
+	{"all", 'a', NULL, "every VPS: empty this host"},
+	{"live", 0, NULL, "take its memory along; where that cannot be, ask (the default for what runs)"},
+	{"online", 0, NULL, NULL},
+	{"require-live", 0, NULL, "rather not at all than with its memory lost"},
+	{"restart", 0, NULL, "stop it here and start it there, without asking"},
+	{"dry-run", 'n', NULL, "only say whether it could move, and what keeps it"},
+	{"keep", 0, NULL, "what is here stays, stopped and marked (also --keep-src)"},
+	{"keep-src", 0, NULL, NULL},
+	{"continue", 0, NULL, "ask again after a hand-over that was not confirmed"},
+	{"force-here", 0, NULL, "the other host is lost for good: what is here is the VPS"},
+	{"compress", 0, "zstd|none", "of what is sent (default none)"},
+	{"limit", 0, "SIZE", "bytes a second at most"},
+	{"timeout", 't', "TIME", "give up and let it go on here, when it takes longer"},
+	{"stop-timeout", 0, "TIME", "force the stop of a restart after this time"},
+	{"rsh", 'e', "CMD", "command that leads to the other host (default ssh)"},
+	{"receive", 0, "CMD", "what to run there (default 'vps receive')"},
+	{"yes", 'y', NULL, "do not ask (with --force-here)"},
 	{0},
 };

@@ -34,6 +34,6 @@ vps_CPPFLAGS = $(AM_CPPFLAGS) -DVPS_LIGHT
 vps_LDADD = $(vps_libs)
 
 pkglibexec_PROGRAMS += vps-image
-vps_image_SOURCES = $(cli_sources) cli/backup.c cli/clone.c cli/image.c
+vps_image_SOURCES = $(cli_sources) cli/backup.c cli/clone.c cli/image.c cli/migrate.c cli/receive.c
 # libcurl is loaded when it is needed: images/registry_http.c
 vps_image_LDADD = $(vps_libs) $(ARCHIVE_LIBS) $(ZSTD_LIBS)

@@ -121,7 +121,7 @@ int verb_unpause(struct cli *c) { return many(c, 1u << VPS_PAUSED, unpause_one);
 
 int verb_delete(struct cli *c)
 {
-	return many(c, cli_flag(c, "force") ? ~0u : 1u << VPS_STOPPED | 1u << VPS_BROKEN,
+	return many(c, cli_flag(c, "force") ? ~0u : 1u << VPS_STOPPED | 1u << VPS_MOVED | 1u << VPS_BROKEN,
 		    delete_one);
 }
 

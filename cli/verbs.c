@@ -122,6 +122,13 @@ const struct cli_verb cli_verbs[] = {
 	{"wait", NULL, LIFE, "NAME", "wait until a VPS is stopped, running or ready", NULL,
 	 wait_opts, false, 0, 1, 1, COMPLETE_VPS, NULL, verb_wait},
 
+	{"migrate", NULL, LIFE, "NAME... [USER@]HOST[:NEWNAME]", "move VPSes to another host",
+	 "The other host is reached by a command (--rsh, default ssh) that runs 'vps receive' there. A running VPS is copied\n"
+	 "while it runs; only for the rest it stands still. Whatever breaks, it runs on one host and never on both.",
+	 migrate_opts, false, 0, 0, -1, COMPLETE_VPS, NULL, IMAGE_VERB(verb_migrate)},
+	{"receive", NULL, LIFE, "", "the other end of migrate: one VPS by standard input and output", NULL, NULL, false, 0,
+	 0, 0, COMPLETE_NONE, NULL, IMAGE_VERB(verb_receive)},
+
 	{"exec", "exec2", INSIDE, "NAME COMMAND [ARG...]",
 	 "run a command inside; exits with its status",
 	 "A terminal is used when standard input and output are one; -t forces it, -T forbids it.",

@@ -44,6 +44,9 @@ int verb_host_gc(struct cli *c);
 int verb_host_start_all(struct cli *c);
 int verb_host_stop_all(struct cli *c);
 
+int verb_migrate(struct cli *c);
+int verb_receive(struct cli *c);
+
 int verb_image_import(struct cli *c);
 int verb_image_pull(struct cli *c);
 int verb_image_bootstrap(struct cli *c);
@@ -78,6 +81,6 @@ extern const struct cli_opt create_opts[], launch_opts[], run_opts[], list_opts[
 	console_opts[], set_opts[], status_opts[], image_import_opts[], image_pull_opts[],
 	image_bootstrap_opts[], image_export_opts[], image_remove_opts[], image_gc_opts[],
 	image_list_opts[], host_gc_opts[], host_all_opts[], snapshot_create_opts[], snapshot_list_opts[],
-	snapshot_restore_opts[], clone_opts[], image_publish_opts[], backup_opts[], restore_opts[];
+	snapshot_restore_opts[], clone_opts[], image_publish_opts[], backup_opts[], restore_opts[], migrate_opts[];
 
 #endif

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libnetns.a
 libnetns_a_SOURCES = \
 	netns/addr.c \
+	netns/announce.c \
 	netns/attach.c netns/attach.h \
 	netns/audit.c \
 	netns/check.c \

@@ -129,6 +129,10 @@ int net_attach(struct net_host *h, unsigned id, const struct net_plan *p, int ne
  * netns_fd as before. One nft batch; on failure the old state is back. */
 int net_update(struct net_host *h, unsigned id, const struct net_plan *was,
 	       const struct net_plan *now, int netns_fd, struct vps_err *err);
+/* id has come from another host and is attached: tell who still knows that one, by gratuitous ARP and unsolicited neighbour
+ * advertisements on the links where this host answers for others (proxy_arp, proxy_ndp), or on its bridge. How many were
+ * sent: nobody waits for an answer. */
+int net_announce(struct net_host *h, unsigned id, const struct net_plan *p);
 /* Remove link, routes and elements. Missing parts are fine. Works without the plan: by id. */
 int net_detach(struct net_host *h, unsigned id, struct vps_err *err);
 

@@ -37,6 +37,7 @@ static const struct conf_key {
 	K("lxcfs", CT_STR, lxcfs, 0, 0),
 	K("criu", CT_STR, criu, 0, 0),
 	K("console-log-max", CT_SIZE, console_log_max, 0, 1ull << 40),
+	K("hook-timeout", CT_MS, hook_timeout_ms, 1, 3600000),
 	K("lock-timeout", CT_MS, lock_timeout_ms, 0, 3600000),
 #undef K
 };
@@ -49,6 +50,7 @@ void conf_init(struct vps_conf *c)
 		.nat = true,
 		.console_log_max = 1 << 20,
 		.lock_timeout_ms = 10000,
+		.hook_timeout_ms = 60000,
 	};
 }
 
@@ -64,7 +66,6 @@ void conf_done(struct vps_conf *c)
 			strv_free(*(char ***)p);
 	}
 	strv_free(c->defaults);
-	strv_free(c->hooks);
 	conf_init(c);
 }
 

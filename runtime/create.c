@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/record.h"
 
 #define DEFAULT_DISK (10ull << 30)
 #define PROFILE_MAX  (1u << 20) /* bytes of a seccomp profile */
@@ -364,6 +365,8 @@ int vps_rebuild(struct vps_host *h, const char *who, const char *image, const st
 	if (r < 0)
 		return r;
 	r = need_stopped(&l, "rebuilt", err);
+	r = r ?: ho_not_moving(&l, "rebuilt", err);
+	r = r ?: ho_fence(&l, "rebuilt", err);
 	r = r ?: rebuild(&l, image, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "rebuild %s", l.spec.name);

@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "runtime/events.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
 
 /* Renaming the definition is the point of no return; what a kill leaves after it: claim.c. */
@@ -57,6 +58,9 @@ int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *
 		return delete_broken(h, who, err);
 	if (r < 0)
 		return vps_err_set(err, why.code, "%s", why.msg);
+	r = ho_not_moving(&l, "deleted", err);
+	if (r < 0)
+		return vps_err_wrap(err, r, "delete %s", l.spec.name);
 	if (force && need_running(&l, &s, NULL) == 0)
 		r = stop_locked(&l, &kill, err);
 	else if (force)
@@ -64,6 +68,8 @@ int vps_delete(struct vps_host *h, const char *who, bool force, struct vps_err *
 	if (r == 0 && force)
 		r = suspended_drop(&l, err);
 	r = r ?: need_stopped(&l, "deleted (or: delete --force)", err);
+	if (!force)
+		r = r ?: ho_undecided(&l, err);
 	r = r ?: delete_locked(&l, err);
 	return r < 0 ? vps_err_wrap(err, r, "delete %s", l.spec.name) : 0;
 }

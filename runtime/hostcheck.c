@@ -691,6 +691,7 @@ int vps_host_check(struct vps_host *h, bool fix, struct vps_finding **ret, size_
 	r = read_ids(&c, err);
 	if (r == 0) {
 		/* Runs first: what they leave is judged by who lives. */
+		check_migrations(&c);
 		check_runs(&c);
 		check_run_dirs(&c);
 		check_cgroups(&c);

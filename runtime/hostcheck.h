@@ -21,6 +21,8 @@ enum check_kind { CHECK_NOTE, CHECK_LEFTOVER, CHECK_FIXED };
 /* help may be NULL. */
 void check_add(struct check *c, enum check_kind kind, unsigned id, const char *help,
 	       const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* migrate/leftovers.c: what migrations left. */
+void check_migrations(struct check *c);
 /* Notes and advice. */
 void check_facts(struct check *c);
 

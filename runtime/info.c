@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
@@ -18,6 +19,7 @@ const char *vps_status_name(enum vps_status s)
 		[VPS_RUNNING] = "running",   [VPS_PAUSED] = "paused",
 		[VPS_STOPPING] = "stopping", [VPS_RESTARTING] = "restarting",
 		[VPS_BROKEN] = "broken",	    [VPS_SUSPENDED] = "suspended",
+		[VPS_MOVED] = "moved",	     [VPS_ARRIVING] = "arriving",
 	};
 
 	return names[s];
@@ -100,6 +102,18 @@ static void fill_run(struct vps_info *i, int run_dir)
 	i->restarts = m.restarts;
 }
 
+static void fill_moved(struct vps_info *i, int instance_dir)
+{
+	auto_ho_file f = {0};
+
+	if (i->status != VPS_STOPPED || ho_file_read(instance_dir, &f, NULL) < 0)
+		return;
+	if (f.rec.phase == HO_COMMITTED || f.rec.phase == HO_GONE)
+		i->status = VPS_MOVED;
+	else if (f.rec.phase == HO_PREPARED)
+		i->status = VPS_ARRIVING;
+}
+
 static void fill_last(struct vps_info *i, int instance_dir)
 {
 	struct monitor_last last;
@@ -137,6 +151,7 @@ static int fill(struct vps_host *h, unsigned id, struct vps_info *i, struct vps_
 	run_dir = store_run_dir(h, id);
 	if (run_dir >= 0)
 		fill_run(i, run_dir);
+	fill_moved(i, dir);
 	if (i->status == VPS_STOPPED && fs_exists(dir, SUSPENDED))
 		i->status = VPS_SUSPENDED;
 	fill_last(i, dir);

@@ -52,6 +52,20 @@ libruntime_a_SOURCES += \
 	runtime/migrate/snapshot.c \
 	runtime/migrate/snapstore.c \
 	runtime/migrate/still.c \
+	runtime/migrate/apply.c runtime/migrate/apply.h \
+	runtime/migrate/arrive.c runtime/migrate/arrive.h \
+	runtime/migrate/fault.c runtime/migrate/fault.h \
+	runtime/migrate/handover.c runtime/migrate/handover.h \
+	runtime/migrate/hook.c runtime/migrate/hook.h \
+	runtime/migrate/imagepipe.c runtime/migrate/imagepipe.h \
+	runtime/migrate/leftovers.c \
+	runtime/migrate/link.c runtime/migrate/link.h \
+	runtime/migrate/migrate.c \
+	runtime/migrate/offer.c runtime/migrate/offer.h \
+	runtime/migrate/receive.c \
+	runtime/migrate/scan.c runtime/migrate/scan.h \
+	runtime/migrate/wire.c runtime/migrate/wire.h \
+	runtime/migrate/record.c runtime/migrate/record.h \
 	runtime/migrate/stream.c runtime/migrate/stream.h \
 	runtime/migrate/stream_file.c
 

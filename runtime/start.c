@@ -33,6 +33,7 @@
 #include "runtime/inside.h"
 #include "runtime/internal.h"
 #include "runtime/lxcfs.h"
+#include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
 #include "runtime/monitor.h"
 
@@ -430,8 +431,6 @@ static int hear_launched(struct start *s, int sock, struct vps_err *err)
 	} while (r == 0 && said.network);
 	if (r == 0 && s->checkpoint >= 0)
 		r = apply_limits(s, false, err);
-	if (r == 0 && s->checkpoint >= 0)
-		r = net_hold(s->neth, s->l->id, &s->net, false, err);
 	return r;
 }
 
@@ -442,6 +441,10 @@ static int bring_up(struct start *s, int sock, struct vps_err *err)
 	struct said said;
 	int r = hear_launched(s, sock, err);
 
+	if (r == 0 && s->more.gate)
+		r = s->more.gate(s->more.gate_arg, err);
+	if (r == 0 && s->checkpoint >= 0)
+		r = net_hold(s->neth, s->l->id, &s->net, false, err);
 	if (r < 0)
 		return r;
 	s->state.phase = RUN_RUNNING;
@@ -558,6 +561,9 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 
 	if (need_running(l, &now, NULL) == 0)
 		return vps_err_set(err, VPS_ESTATE, "'%s' is running already", l->spec.name);
+	r = ho_fence(l, "started", err);
+	if (r < 0)
+		return r;
 	if (more)
 		s.more = *more;
 	cg_limits_init(&s.limits);

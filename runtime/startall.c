@@ -130,7 +130,7 @@ static int lower_first(const void *a, const void *b)
 static bool concerns(const struct batch *b, const struct vps_info *v)
 {
 	if (b->stop)
-		return v->status != VPS_STOPPED && v->status != VPS_SUSPENDED && v->status != VPS_BROKEN;
+		return !vps_status_is_down(v->status);
 	return v->spec.autostart && v->status == VPS_STOPPED;
 }
 

@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "runtime/internal.h"
+#include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
 #include "runtime/migrate/migrate.h"
 
@@ -312,6 +313,8 @@ int vps_lock(struct vps_host *h, const char *who, const char *verb, struct vps_l
 		r = rebuild_finish(&l, err);
 	if (r == 0)
 		r = snap_clean(&l, false, err);
+	if (r == 0)
+		r = ho_finish(&l, err);
 	if (r < 0) {
 		locked_done(&l);
 		return r;

@@ -37,7 +37,7 @@ struct vps_conf { /* vps.conf(5), key = value; all strings owned */
 	uint64_t console_log_max; /* bytes kept a VPS, 1 MiB */
 	uint64_t lock_timeout_ms; /* 10 s */
 	char **defaults; /* strv "option=value": spec defaults from the [defaults] section */
-	char **hooks; /* later */
+	uint64_t hook_timeout_ms; /* of each program in <conf dir>/hooks, 60 s */
 };
 
 struct vps_host;
@@ -71,7 +71,14 @@ enum vps_status { /* absent VPSes have none */
 	VPS_RESTARTING, /* between two runs, the monitor's back-off */
 	VPS_BROKEN,	/* spec.json unreadable; err says why */
 	VPS_SUSPENDED,	/* its memory is on the disk: a start goes on where it stopped */
+	VPS_MOVED,	/* handed over to another host: what is here does not start */
+	VPS_ARRIVING,	/* from another host, which has not said yet that it is ours */
 };
+/* Nothing of it runs. */
+static inline bool vps_status_is_down(enum vps_status s)
+{
+	return s == VPS_STOPPED || s == VPS_SUSPENDED || s == VPS_BROKEN || s == VPS_MOVED || s == VPS_ARRIVING;
+}
 const char *vps_status_name(enum vps_status s);
 
 struct vps_info {
@@ -178,6 +185,63 @@ enum vps_wait_for { VPS_WAIT_STOPPED, VPS_WAIT_RUNNING, VPS_WAIT_READY, VPS_WAIT
 /* Blocks without polling. ret_exit (may be NULL): last exit code. */
 int vps_wait(struct vps_host *h, const char *who, enum vps_wait_for what, int timeout_ms,
 	     int *ret_exit, struct vps_err *err);
+
+/* ---- migration ------------------------------------------------------------- */
+
+enum vps_migrate_mode {
+	VPS_MIGRATE_AUTO,    /* live where that is possible */
+	VPS_MIGRATE_STOPPED, /* it is stopped, and stays so */
+	VPS_MIGRATE_RESTART, /* copied while it runs, stopped for the rest, started there: memory is lost */
+	VPS_MIGRATE_LIVE,    /* frozen for the rest, goes on there */
+};
+const char *vps_migrate_mode_name(enum vps_migrate_mode m);
+struct vps_migrate_opts {
+	const char *host;     /* [user@]HOST, handed to rsh */
+	const char *new_name; /* NULL: as here */
+	const char *rsh;      /* command that leads there; NULL: ssh */
+	const char *receive;  /* what it is to run there; NULL: "vps receive" */
+	enum vps_migrate_mode mode;
+	bool require_live;    /* rather not at all than with its memory lost */
+	bool dry_run;	      /* only the check */
+	bool keep;	      /* what is here stays, stopped and marked */
+	int compress;	      /* level of zstd; 0: none */
+	uint64_t limit;	      /* bytes a second; 0: none */
+	int timeout_ms;	      /* until the hand-over is decided; 0: none */
+	int stop_timeout_ms;  /* of a restart; <0: the definition's */
+	/* Memory is about to be lost: go on? NULL: no. */
+	bool (*ask)(void *arg, const char *question);
+	bool (*stop)(void *arg); /* the operator wants it undone */
+	void *arg;
+	const struct progress *progress;
+};
+struct vps_migrate_result {
+	enum vps_migrate_mode mode;
+	char *host;	      /* as it calls itself */
+	char **problems;      /* strv: what keeps it from moving; each says what would help */
+	char **notes;	      /* strv */
+	bool image;	      /* had to be sent */
+	uint64_t disk_used;   /* bytes */
+	uint64_t sent;	      /* bytes on the wire */
+	unsigned rounds;
+	uint64_t estimate_ms; /* UINT64_MAX: not known */
+	uint64_t pause_us;    /* from standing still to running there */
+	uint64_t total_us;
+	bool kept;	      /* here, as a stopped copy */
+	bool started;	      /* it runs there; false: it was stopped, or its start failed (notes) */
+};
+void vps_migrate_result_done(struct vps_migrate_result *r);
+/* Move a VPS to another host. Whatever becomes of this process, of the connection or of either host: at no time may
+ * both run it, and at all times one can (I4). With a hand-over that is not confirmed yet (-VPS_ESTATE tells), the same call, or
+ * vps_migrate_continue, ends it. */
+int vps_migrate(struct vps_host *h, const char *who, const struct vps_migrate_opts *o,
+		struct vps_migrate_result *ret, struct vps_err *err);
+/* o->host NULL: where it went. */
+int vps_migrate_continue(struct vps_host *h, const char *who, const struct vps_migrate_opts *o,
+			 struct vps_migrate_result *ret, struct vps_err *err);
+/* The other host is lost for good, and the operator says so: what is here is the VPS. */
+int vps_migrate_force_here(struct vps_host *h, const char *who, struct vps_err *err);
+/* The other end: one VPS by two streams. A failure that the source has been told of has no words here. */
+int vps_receive(struct vps_host *h, int in_fd, int out_fd, struct vps_err *err);
 
 /* ---- inside -------------------------------------------------------------- */
 

@@ -86,13 +86,13 @@ static int judge(struct waiter *w, const struct vps_info *i, struct vps_err *err
 
 	switch (w->what) {
 	case VPS_WAIT_STOPPED:
-		return i->status == VPS_STOPPED || i->status == VPS_SUSPENDED || i->status == VPS_BROKEN;
+		return vps_status_is_down(i->status);
 	case VPS_WAIT_RUNNING:
 		return up;
 	case VPS_WAIT_READY:
 		if (up && i->ready)
 			return 1;
-		if (i->status != VPS_STOPPED && i->status != VPS_SUSPENDED && i->status != VPS_BROKEN)
+		if (!vps_status_is_down(i->status))
 			return 0;
 		return i->exit_code < 0 || !i->stopped
 			       ? vps_err_set(err, VPS_ESTATE, "'%s' is not running", w->name)

@@ -20,7 +20,7 @@ in_test_host() { [ -e /dev/virtio-ports/ready ]; }
 if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
 	# while the mirror can still be reached
 	if grep -q 'debian_image' "$0"; then debian_tar >/dev/null || exit 1; fi
-	if grep -q '^needs_criu' "$0"; then criu_program >/dev/null; fi
+	if grep -q 'needs_criu' "$0"; then criu_program >/dev/null; fi
 	if grep -q '^needs .*testhost' "$0" && ! in_test_host; then "$top/tests/vm/host" build || exit 1; fi
 	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"
 fi
@@ -99,6 +99,16 @@ two_hosts() {
 	make_host a 1 && make_host b 2 &&
 		ip link add wire netns "${host_pids[a]}" type veth peer name wire netns "${host_pids[b]}" &&
 		wire_host a 1 2 && wire_host b 2 1 || { echo "Bail out! two_hosts"; exit 1; }
+}
+# ways - $work/to-a and $work/to-b, what leads to the other host in ssh's place (--rsh): a host's name, which means nothing
+# here, then a command
+ways() {
+	local side
+	for side in a b; do
+		printf '#!/bin/sh\nshift\nexec nsenter --net=/proc/%s/ns/net env VPS_ROOT=%s VPS_RUN=%s VPS_CONF=%s "$@"\n' \
+			"${host_pids[$side]}" "$work/$side"/{root,run,vps.conf} >"$work/to-$side"
+		chmod +x "$work/to-$side"
+	done
 }
 # everywhere COMMAND... - here, and on both hosts where a test has them
 everywhere() {

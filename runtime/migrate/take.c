@@ -13,6 +13,7 @@
 #include "base/lock.h"
 #include "base/sys.h"
 #include "runtime/migrate/checkpoint.h"
+#include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
 
 #define UNDO_MS 90000 /* of a criu that has lost its command */
@@ -195,7 +196,7 @@ int checkpoint_recover(struct vps_locked *l, struct run_state *s, bool *ret_livi
 	*ret_living = true;
 	if (r == 0) {
 		wait_undone(t.run_dir, t.cg);
-		if (suspended_is(l)) { /* the point of no return was passed */
+		if (suspended_is(l) || ho_is_elsewhere(l)) { /* the point of no return was passed */
 			r = stop_killing(l, s, end_frozen, t.cg, err);
 			*ret_living = false;
 		} else {

@@ -103,3 +103,15 @@ unit_programs += tests/unit/runtime_checkpoint_test
 tests_unit_runtime_checkpoint_test_SOURCES = tests/unit/runtime_checkpoint.c tests/unit/base_util.h
 tests_unit_runtime_checkpoint_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_checkpoint_test_LDADD = $(runtime_libs)
+
+# the hand-over of a migration: every interleaving
+unit_programs += tests/unit/runtime_handover_test
+tests_unit_runtime_handover_test_SOURCES = tests/unit/runtime_handover.c
+tests_unit_runtime_handover_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_handover_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS)
+
+# trees that move
+unit_programs += tests/unit/runtime_tree_test
+tests_unit_runtime_tree_test_SOURCES = tests/unit/runtime_tree.c tests/unit/base_util.h
+tests_unit_runtime_tree_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_tree_test_LDADD = libruntime.a $(ZSTD_LIBS) $(base_libs) $(UNIT_LIBS)

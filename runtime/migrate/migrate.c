@@ -1,0 +1,881 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The source: one VPS, one connection. What it does and when is handover.c's. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/sys.h"
+#include "runtime/events.h"
+#include "runtime/inside.h"
+#include "runtime/migrate/checkpoint.h"
+#include "runtime/migrate/fault.h"
+#include "runtime/migrate/hook.h"
+#include "runtime/migrate/imagepipe.h"
+#include "runtime/migrate/link.h"
+#include "runtime/migrate/offer.h"
+#include "runtime/migrate/record.h"
+#include "runtime/migrate/scan.h"
+#include "runtime/migrate/suspend.h"
+
+#define DEFAULT_RSH	"ssh"
+#define DEFAULT_RECEIVE "vps receive"
+#define ROUNDS_MAX	12
+#define ENOUGH		(1u << 20) /* bytes that a last round may have: milliseconds of any network */
+#define CONFIRM_MS	120000	   /* a start there, from the commit on */
+#define PATIENCE_MS	600000	   /* any answer */
+
+struct source {
+	struct vps_host *h;
+	const struct vps_migrate_opts *o;
+	struct vps_migrate_result *res;
+	struct vps_locked l;
+	char who[ID_STR];
+	int mlock;
+	struct ho_file file;
+	struct handover ho;
+	struct link link;
+	struct offer offer;
+	bool answered;
+	bool there; /* the destination has it, and runs it: a confirmation that was lost */
+	/* the disk */
+	int mount, top;
+	struct scan *scan;
+	/* its memory */
+	struct checkpoint_taking taking;
+	bool taken; /* it stands frozen */
+	uint64_t round;	    /* its number */
+	/* when */
+	uint64_t began, deadline; /* ns; 0: none */
+	uint64_t still;		  /* since when it stands still; 0: it does not */
+	uint64_t rate;		  /* bytes a second, as measured */
+	unsigned steps;
+	struct vps_err *err;
+};
+
+void vps_migrate_result_done(struct vps_migrate_result *r)
+{
+	if (!r)
+		return;
+	free(r->host);
+	strv_free(r->problems);
+	strv_free(r->notes);
+	memset(r, 0, sizeof(*r));
+}
+
+static struct hook hook_of(struct source *s)
+{
+	return (struct hook){
+		.h = s->h, .spec = &s->l.spec, .instance_dir = s->l.dir, .role = "source", .peer = s->file.peer};
+}
+
+/* ---- the lock: not held while it runs and is copied ------------------------------------------ */
+
+static void unlock(struct source *s)
+{
+	locked_done(&s->l);
+	s->l = (struct vps_locked)VPS_LOCKED_INIT;
+	spec_init(&s->l.spec);
+}
+
+static int relock(struct source *s)
+{
+	return s->l.lock >= 0 ? 0 : vps_lock(s->h, s->who, "migrate", &s->l, s->err);
+}
+
+static bool is_running(struct source *s)
+{
+	struct run_state st;
+
+	return need_running(&s->l, &st, NULL) == 0;
+}
+
+/* Before the hand-over is decided, an operator and a deadline end it; after that only patience does. */
+static bool stop(void *arg)
+{
+	struct source *s = arg;
+
+	if (s->ho.rec.phase == HO_COMMITTED || s->ho.rec.phase == HO_GONE)
+		return s->deadline && sys_now_mono() > s->deadline;
+	if (s->o->stop && s->o->stop(s->o->arg)) {
+		vps_err_set(s->err, VPS_EINTERRUPTED, "interrupted: '%s' goes on here", s->offer.spec.name);
+		return true;
+	}
+	if (s->deadline && sys_now_mono() > s->deadline) {
+		vps_err_set(s->err, VPS_ETIMEDOUT, "it took longer than was allowed (--timeout)");
+		return true;
+	}
+	return false;
+}
+
+/* ---- the offer ----------------------------------------------------------------------------------- */
+
+static int open_disk(struct source *s)
+{
+	struct img_disk_spec d;
+	enum wire_tree tree = TREE_DISK;
+	int r;
+
+	s->offer.blocks = s->l.spec.isolation == ISOLATION_VM || img_disk_is_guests(s->l.dir);
+	if (s->offer.blocks) {
+		s->top = fs_open_dir(s->l.dir, "disk");
+		tree = TREE_BLOCKS;
+	} else {
+		plan_disk(&s->l.spec, &d);
+		r = img_disk_attach(s->l.dir, d.backend, false, &s->mount, s->err);
+		if (r < 0)
+			return r;
+		s->top = openat(s->mount, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (s->top < 0)
+		return vps_err_sys(s->err, -errno, "disk of '%s'", s->l.spec.name);
+	r = scan_measure(s->top, &s->offer.used, &s->offer.entries, s->err);
+	return r ?: scan_new(s->top, tree, &s->scan, s->err);
+}
+
+static void close_disk(struct source *s)
+{
+	s->scan = scan_free(s->scan);
+	close_fd(&s->top);
+	close_fd(&s->mount);
+}
+
+static int read_seccomp(struct source *s)
+{
+	int r;
+
+	if (!str_eq(s->l.spec.seccomp, SPEC_SECCOMP_FILE))
+		return 0;
+	r = fs_read(s->l.dir, SPEC_SECCOMP_FILE, 1 << 20, &s->offer.seccomp, NULL);
+	return r < 0 ? vps_err_sys(s->err, r, "seccomp profile") : 0;
+}
+
+/* A card keeps its address: neighbours, DHCP and licences of programs know it. */
+static int pin_mac(struct source *s, struct vps_spec *spec)
+{
+	uint8_t m[6];
+	char text[18];
+
+	if (spec->mac || str_eq(spec->net, "none"))
+		return 0;
+	net_mac_derive(s->h->conf.tag, spec->id, m);
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	return str_set(&spec->mac, text);
+}
+
+static int image_size(struct source *s)
+{
+	auto_done(img_info_done) struct img_info info = {0};
+	struct img_store *images;
+	int r = vps_host_images(s->h, &images, s->err);
+
+	r = r ?: img_inspect(images, s->l.spec.image_digest, &info, s->err);
+	s->offer.image_size = r < 0 ? 0 : info.size;
+	return r;
+}
+
+static bool has_snapshots(struct source *s)
+{
+	auto_strv names = NULL;
+
+	return fs_list(s->l.dir, "snapshots", &names) == 0 && strv_len(names) > 0;
+}
+
+static int make_offer(struct source *s)
+{
+	struct vps_stats st = {0};
+	struct utsname u;
+	int r = spec_copy(&s->offer.spec, &s->l.spec);
+
+	if (r == 0 && s->o->new_name)
+		r = spec_name_check(s->o->new_name, s->err) ?: str_set(&s->offer.spec.name, s->o->new_name);
+	r = r ?: pin_mac(s, &s->offer.spec);
+	if (r == 0 && uname(&u) < 0)
+		r = -errno;
+	r = r ?: str_set(&s->offer.peer, u.nodename);
+	r = r ?: str_set(&s->offer.kernel, u.release);
+	r = r ?: str_set(&s->offer.arch, u.machine);
+	if (r < 0)
+		return vps_err_sys(s->err, r, "offer");
+	s->offer.check = s->o->dry_run;
+	if (!s->o->keep && has_snapshots(s)) {
+		r = strv_add(&s->res->problems, "it has snapshots, which do not move: delete them, or --keep them with the copy here");
+		if (r < 0)
+			return vps_err_sys(s->err, r, "offer");
+	}
+	s->offer.first_boot_done = fs_exists(s->l.dir, FIRST_BOOT_DONE);
+	s->offer.copied = fs_exists(s->l.dir, COPIED_FILE);
+	if (s->offer.mode != VPS_MIGRATE_STOPPED && vps_stats(s->h, s->who, &st, NULL) == 0 &&
+	    st.memory_current < UINT64_MAX - 1)
+		s->offer.memory = st.memory_current;
+	r = read_seccomp(s);
+	r = r ?: image_size(s);
+	r = r ?: open_disk(s);
+	s->res->disk_used = s->offer.used;
+	return r;
+}
+
+/* ---- how ------------------------------------------------------------------------------------------- */
+
+/* What is in the way, all of it, by name. */
+static int why_not_live(struct source *s, struct vps_err *why)
+{
+	struct vps_obstacle *v = NULL;
+	auto_strbuf sb = STRBUF_INIT;
+	size_t n = 0;
+	int r;
+
+	r = vps_migrate_check(s->h, s->who, &v, &n, why);
+	for (size_t i = 0; i < n; i++) {
+		autofree char *process = v[i].process ? str_escape(v[i].process) : NULL;
+		if (i)
+			sb_add(&sb, ", ");
+		if (process)
+			sb_addf(&sb, "%s (%d): ", process, (int)v[i].pid);
+		sb_add(&sb, v[i].what);
+		if (v[i].help)
+			sb_addf(&sb, " (%s)", v[i].help);
+	}
+	vps_obstacles_free(v, n);
+	return r < 0 || n == 0 ? r : vps_err_set(why, VPS_EUNSUPPORTED, "%s", sb_str(&sb));
+}
+
+static int near_live(struct source *s, const struct vps_err *why)
+{
+	autofree char *question = NULL;
+
+	s->offer.mode = VPS_MIGRATE_RESTART;
+	if (s->o->mode == VPS_MIGRATE_RESTART)
+		return 0;
+	if (s->o->require_live)
+		return vps_err_set(s->err, VPS_EUNSUPPORTED, "'%s' cannot move live: %s", s->l.spec.name, why->msg);
+	question = str_fmt("'%s' cannot move live: %s. It can be copied while it runs, then stopped here and started there: "
+			   "what it holds in memory is lost. Go on?", s->l.spec.name, why->msg);
+	if (question && s->o->ask && s->o->ask(s->o->arg, question))
+		return 0;
+	return vps_err_set(s->err, VPS_ESTATE,
+			   "'%s' cannot move live: %s; with --restart it is stopped here and started there, and its memory is lost",
+			   s->l.spec.name, why->msg);
+}
+
+static int decide_mode(struct source *s)
+{
+	struct vps_err why = {0};
+
+	if (suspended_is(&s->l))
+		return vps_err_set(s->err, VPS_ESTATE,
+				   "'%s' is suspended: resume it first, or forget its memory ('vps stop --kill')", s->l.spec.name);
+	if (!is_running(s)) {
+		s->offer.mode = VPS_MIGRATE_STOPPED;
+		return 0;
+	}
+	if (s->o->dry_run) { /* nobody is asked */
+		bool live = s->o->mode != VPS_MIGRATE_RESTART && why_not_live(s, &why) == 0;
+		s->offer.mode = live ? VPS_MIGRATE_LIVE : VPS_MIGRATE_RESTART;
+		if (s->o->mode != VPS_MIGRATE_RESTART && !live)
+			return strv_addf(s->o->require_live ? &s->res->problems : &s->res->notes, "not live: %s", why.msg);
+		return 0;
+	}
+	if (s->o->mode != VPS_MIGRATE_RESTART && why_not_live(s, &why) == 0) {
+		s->offer.mode = VPS_MIGRATE_LIVE;
+		return 0;
+	}
+	return near_live(s, &why);
+}
+
+/* ---- what is heard ------------------------------------------------------------------------------------ */
+
+/* From what the disk takes and the rate of this connection so far; of none, a gigabit's. */
+static void estimate(struct source *s, bool image)
+{
+	uint64_t rate = s->rate ? s->rate : s->o->limit ? s->o->limit : 100u << 20;
+
+	s->res->estimate_ms = (s->offer.used + (image ? s->offer.image_size : 0)) / (rate / 1000 + 1);
+}
+
+static int take_answer(struct source *s)
+{
+	auto_answer a = {0};
+	auto_json j = NULL;
+	int r = link_json(&s->link, &j, s->err);
+
+	r = r ?: answer_from_json(j, &a, s->err);
+	if (r < 0)
+		return r;
+	s->answered = true;
+	s->res->image = a.image;
+	s->there = a.running;
+	estimate(s, a.image);
+	free(s->res->host);
+	s->res->host = take_ptr(a.host);
+	for (char **p = a.problems; r == 0 && p && *p; p++)
+		r = strv_add(&s->res->problems, *p);
+	for (char **p = a.notes; r == 0 && p && *p; p++)
+		r = strv_add(&s->res->notes, *p);
+	return r < 0 ? vps_err_sys(s->err, r, "answer") : 0;
+}
+
+/* The next message; what comes in front of one is dealt with. */
+static int next_msg(struct source *s, struct ho_msg *ret)
+{
+	int r;
+
+	while ((r = link_read(&s->link, s->err)) == 0) {
+		switch (s->link.rec.type) {
+		case WIRE_MSG: return wire_msg_get(s->link.rec.data, s->link.rec.len, ret, s->err);
+		case WIRE_ANSWER: r = take_answer(s); break;
+		case WIRE_WORDS: (void)link_take_words(&s->link, s->err); break;
+		case WIRE_ROUND: break; /* of the last one: prepared comes after it */
+		default: r = vps_err_set(s->err, VPS_EBADIMAGE, "a record out of place");
+		}
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* All that stands in the way, in one message. */
+static int judge(struct source *s)
+{
+	autofree char *all = NULL;
+	auto_strbuf sb = STRBUF_INIT;
+
+	if (!s->answered)
+		return vps_err_set(s->err, VPS_EBADIMAGE, "the destination did not answer the offer");
+	if (!s->res->problems)
+		return 0;
+	for (char **p = s->res->problems; *p; p++)
+		sb_addf(&sb, "%s%s", p == s->res->problems ? "" : "; ", *p);
+	return vps_err_set(s->err, VPS_ESTATE, "'%s' cannot move: %s", s->offer.spec.name, sb_str(&sb));
+}
+
+static void hear(struct source *s, bool twice)
+{
+	struct ho_msg m;
+
+	if (next_msg(s, &m) < 0) {
+		ho_lost(&s->ho);
+		return;
+	}
+	if (m.word == HO_MSG_STATE && s->ho.rec.phase != HO_COMMITTED && judge(s) < 0) {
+		ho_lost(&s->ho);
+		return;
+	}
+	if (m.word == HO_MSG_STATE && s->ho.rec.phase == HO_COMMITTED && m.phase == HO_HERE)
+		s->res->started = s->there;
+	if (m.word == HO_MSG_RUNNING) {
+		s->res->started = s->file.was_running && m.phase == HO_HERE;
+		if (s->err->code) /* it is there, but did not start */
+			(void)strv_add(&s->res->notes, s->err->msg);
+		if (s->still)
+			s->res->pause_us = (sys_now_mono() - s->still) / 1000;
+	}
+	ho_heard(&s->ho, &m);
+	if (twice && ho_next(&s->ho) == HO_ACT_HEAR)
+		ho_heard(&s->ho, &m);
+}
+
+/* ---- steps ----------------------------------------------------------------------------------------------- */
+
+/* Frozen, and its memory written down beside its disk. */
+static int take_memory(struct source *s)
+{
+	autoclose int dir = -1;
+	int r = fs_remove_tree(s->l.dir, HO_MEMORY);
+
+	if (r == 0 && mkdirat(s->l.dir, HO_MEMORY, 0700) < 0)
+		r = -errno;
+	dir = r < 0 ? r : fs_open_dir(s->l.dir, HO_MEMORY);
+	if (dir < 0)
+		return vps_err_sys(s->err, dir, "memory");
+	r = checkpoint_take(&s->l, dir, &s->taking, s->err);
+	if (r < 0)
+		return r;
+	s->taken = true;
+	return checkpoint_seal(s->h, &s->l.spec, s->taking.ran, dir, NULL, s->err);
+}
+
+/* It goes on, or ends where it stands. */
+static int leave_memory(struct source *s, bool go_on, struct vps_err *err)
+{
+	if (!s->taken)
+		return 0;
+	s->taken = false;
+	return checkpoint_leave(&s->l, &s->taking, go_on, err);
+}
+
+static int save(struct source *s)
+{
+	const struct ho_record *want = &s->ho.want;
+	int r = relock(s);
+
+	if (r < 0)
+		return r;
+	if (want->phase == HO_FROZEN && s->file.rec.phase == HO_COPYING) {
+		if ( s->offer.mode == VPS_MIGRATE_STOPPED && is_running(s))
+			return vps_err_set(s->err, VPS_ESTATE, "it was started meanwhile");
+		s->file.was_running = is_running(s);
+	}
+	s->file.rec = *want;
+	if (want->phase == HO_HERE) /* nobody's business any more */
+		s->file.was_running = false;
+	r = ho_file_write(s->l.dir, &s->file, s->err);
+	if (r == 0 && want->phase == HO_COPYING && s->offer.mode != VPS_MIGRATE_STOPPED)
+		unlock(s);
+	if (r == 0 && want->phase == HO_COMMITTED)
+		s->deadline = sys_now_mono() + CONFIRM_MS * 1000000ull;
+	return r;
+}
+
+static void fill_offer(const void *o, struct json_out *out)
+{
+	offer_to_json(o, out);
+}
+
+static int send_msg(struct source *s)
+{
+	int r = 0;
+
+	if (s->ho.out.word == HO_MSG_HELLO)
+		r = link_put_json(&s->link, WIRE_OFFER, fill_offer, &s->offer, s->err);
+	r = r ?: wire_say(&s->link.w, &s->ho.out, s->err);
+	if (s->ho.out.word == HO_MSG_COMMIT && s->ho.rec.phase == HO_COMMITTED)
+		(void)leave_memory(s, false, NULL); /* and with it the way to its address here */
+	return r;
+}
+
+static int send_memory(struct source *s)
+{
+	auto_done(scan_freep) struct scan *scan = NULL;
+	autoclose int dir = fs_open_dir(s->l.dir, HO_MEMORY);
+	struct scan_round n;
+	int r = dir < 0 ? vps_err_sys(s->err, dir, "memory") : scan_new(dir, TREE_MEMORY, &scan, s->err);
+
+	return r ?: scan_send(scan, &s->link.w, true, s->o->progress, "memory", s->offer.memory, &n, s->err);
+}
+
+/* A round, and until the other side has it on its disk. */
+static int send_round(struct source *s, bool last, struct scan_round *ret)
+{
+	uint64_t t0 = sys_now_mono(), sent = stream_out_bytes(s->link.w.s);
+	uint8_t number[8];
+	int r = scan_send(s->scan, &s->link.w, last, s->o->progress, last ? "rest" : "disk", s->offer.used, ret, s->err);
+
+	if (r == 0 && s->taken)
+		r = send_memory(s);
+
+	stream_put_le(number, ++s->round, 8);
+	r = r ?: wire_put(&s->link.w, WIRE_ROUND, number, sizeof(number), s->err);
+	while (r == 0 && !last) {
+		r = link_read(&s->link, s->err);
+		if (r == 0 && s->link.rec.type == WIRE_ROUND && s->link.rec.len == sizeof(number))
+			break;
+		if (r == 0 && s->link.rec.type == WIRE_WORDS)
+			r = link_take_words(&s->link, s->err);
+		else if (r == 0)
+			r = vps_err_set(s->err, VPS_EBADIMAGE, "a record out of place");
+	}
+	s->res->rounds++;
+	t0 = sys_now_mono() - t0;
+	if (r == 0 && t0 > 1000000)
+		s->rate = (stream_out_bytes(s->link.w.s) - sent) * 1000 / (t0 / 1000000);
+	return r;
+}
+
+/* What of the disk is there already. */
+static int take_index(struct source *s)
+{
+	int r;
+
+	do {
+		r = link_read(&s->link, s->err);
+		if (r == 0 && s->link.rec.type == WIRE_WORDS)
+			r = link_take_words(&s->link, s->err);
+		else if (r == 0 && s->link.rec.type != WIRE_INDEX)
+			r = vps_err_set(s->err, VPS_EBADIMAGE, "a record out of place");
+		else if (r == 0)
+			r = scan_index_take(s->scan, &s->link.rec, s->err);
+	} while (r == 0);
+	return r < 0 ? r : 0;
+}
+
+/* Why a send fails is what the other side said before it went. */
+static int broken(struct source *s, int r)
+{
+	struct vps_err words = {0};
+
+	if (r != -EPIPE && r != -ECONNRESET)
+		return r;
+	while (link_read(&s->link, NULL) == 0)
+		if (s->link.rec.type == WIRE_WORDS) {
+			link_take_words(&s->link, &words);
+			vps_err_clear(s->err);
+			return vps_err_set(s->err, words.code, "%s", words.msg);
+		}
+	return r;
+}
+
+static int copy(struct source *s)
+{
+	struct hook k = hook_of(s);
+	struct scan_round n = {0};
+	struct img_store *images;
+	uint64_t before = UINT64_MAX;
+	int r;
+
+	k.spec = &s->offer.spec;
+	r = hook_run(&k, "before", "copy", s->err);
+	r = r ?: vps_host_images(s->h, &images, s->err);
+	r = r ?: take_index(s);
+	if (r == 0 && s->res->image)
+		r = image_send(images, s->offer.spec.image_digest, &s->link.w, s->o->progress, s->offer.image_size, s->err);
+	/* Until little is left, or a round does not leave less than the one before it. */
+	for (unsigned i = 0; r == 0 && i < ROUNDS_MAX; i++) {
+		r = send_round(s, false, &n);
+		if (s->offer.mode == VPS_MIGRATE_STOPPED || n.bytes <= ENOUGH || (i > 1 && n.bytes > before / 10 * 9))
+			break;
+		before = n.bytes;
+	}
+	r = broken(s, r);
+	return r ?: hook_run(&k, "after", "copy", s->err);
+}
+
+/* What was offered must be what moves. */
+static int unchanged(struct source *s)
+{
+	auto_done(spec_done) struct vps_spec was;
+	int r = spec_copy(&was, &s->l.spec);
+
+	if (r == 0 && s->o->new_name)
+		r = str_set(&was.name, s->o->new_name);
+	r = r ?: pin_mac(s, &was);
+	if (r < 0)
+		return vps_err_sys(s->err, r, "definition");
+	return spec_equal(&was, &s->offer.spec)
+		       ? 0
+		       : vps_err_set(s->err, VPS_ESTATE, "its definition was changed meanwhile; run it again");
+}
+
+static int freeze(struct source *s)
+{
+	struct vps_stop_opts so = {.timeout_ms = s->o->stop_timeout_ms};
+	struct hook k = hook_of(s);
+	int r = unchanged(s);
+
+	r = r ?: hook_run(&k, "before", "freeze", s->err);
+	if (r < 0)
+		return r;
+	s->still = sys_now_mono();
+	if (s->file.was_running)
+		r = s->offer.mode == VPS_MIGRATE_LIVE ? take_memory(s) : stop_locked(&s->l, &so, s->err);
+	return r ?: hook_run(&k, "after", "freeze", s->err);
+}
+
+static int rest(struct source *s)
+{
+	struct scan_round n;
+	int r = broken(s, send_round(s, true, &n));
+	struct hook k = hook_of(s);
+
+	return r ?: hook_run(&k, "before", "handover", s->err);
+}
+
+/* It is ours still: it goes on as it was. */
+static int thaw(struct source *s)
+{
+	struct vps_err why = {0};
+	int r = relock(s);
+
+	if (r == 0 && s->taken)
+		return leave_memory(s, true, s->err);
+	if (r < 0 || !s->file.was_running || is_running(s))
+		return r;
+	r = start_locked(&s->l, NULL, NULL, &why);
+	if (r < 0)
+		(void)strv_addf(&s->res->notes, "it did not start again here: %s", why.msg);
+	return r;
+}
+
+static int finish(struct source *s)
+{
+	struct hook k = hook_of(s);
+	int r;
+
+	close_disk(s);
+	(void)fs_remove_tree(s->l.dir, HO_MEMORY);
+	(void)hook_run(&k, "after", "handover", NULL);
+	event_add(s->h->run_fd, s->l.id, s->l.spec.name, "migrate-out",
+		  &(struct event_field){.key = "to", .str = s->file.peer}, 1);
+	if (s->o->keep || s->file.keep) {
+		s->res->kept = true;
+		return 0;
+	}
+	r = delete_locked(&s->l, s->err);
+	if (r == 0)
+		unlock(s);
+	return r;
+}
+
+static int step(struct source *s, enum ho_act act)
+{
+	switch (act) {
+	case HO_ACT_SAVE: return save(s);
+	case HO_ACT_SEND: return send_msg(s);
+	case HO_ACT_COPY: return copy(s);
+	case HO_ACT_FREEZE: return freeze(s);
+	case HO_ACT_REST: return rest(s);
+	case HO_ACT_THAW: return thaw(s);
+	case HO_ACT_FINISH: return finish(s);
+	default: return 0;
+	}
+}
+
+/* ---- all of it ---------------------------------------------------------------------------------------------- */
+
+static struct vps_err lost_err(const struct source *s)
+{
+	struct vps_err e = {0};
+
+	vps_err_set(&e, ECONNABORTED, "the connection to %s was lost", s->file.peer);
+	return e;
+}
+
+static int outcome(struct source *s)
+{
+	const char *name = s->offer.spec.name ? s->offer.spec.name : s->who;
+	struct vps_err why = s->err->code ? *s->err : lost_err(s);
+
+	/* what a stream says of its own end is nothing that an operator wants to know */
+	if (why.code == EPIPE || why.code == ENODATA || why.code == ECONNRESET || why.code == ECONNABORTED)
+		why = lost_err(s);
+	vps_err_clear(s->err);
+	switch (s->ho.end) {
+	case HO_END_DONE: return 0;
+	case HO_END_UNDECIDED:
+		return vps_err_set(s->err, VPS_ESTATE,
+				   "'%s' was handed over to %s, which has not confirmed it (%.200s): it stays stopped here; "
+				   "'vps migrate --continue %s' asks again", name, s->file.peer, why.msg, name);
+	case HO_END_UNKNOWN:
+		return vps_err_set(s->err, VPS_ESTATE,
+				   "'%s' was handed over to %s, and that host knows nothing of it: is it the right one? If it has "
+				   "lost its disk, 'vps migrate --force-here %s' brings back the copy that is here",
+				   name, s->file.peer, name);
+	case HO_END_REFUSED:
+		if (why.code != ECONNABORTED)
+			break;
+		return vps_err_set(s->err, VPS_EEXISTS, "%s has a later '%s' of its own", s->file.peer, name);
+	case HO_END_STUCK:
+		return vps_err_set(s->err, why.code, "%.300s; 'vps migrate' could not put it back as it was: the next command "
+						     "for '%s' tries again", why.msg, name);
+	default: break;
+	}
+	return vps_err_set(s->err, why.code, "%s", why.msg);
+}
+
+static int connect_to(struct source *s)
+{
+	struct stream_opts so = {.level = s->o->compress, .timeout_ms = PATIENCE_MS, .stop = stop, .arg = s};
+	const char *rsh = s->file.rsh ? s->file.rsh : DEFAULT_RSH;
+	int r = link_spawn(rsh, s->file.peer, s->file.far ? s->file.far : DEFAULT_RECEIVE, &s->link, s->err);
+
+	s->link.w.limit = s->o->limit;
+	r = r ?: link_begin(&s->link, &so, s->err);
+	return r < 0 ? vps_err_wrap(s->err, r, "%s %s", rsh, s->file.peer) : 0;
+}
+
+/* Only asking: nothing is written anywhere. */
+static int dry_run(struct source *s)
+{
+	struct ho_msg m = {.word = HO_MSG_HELLO, .phase = HO_COPYING, .epoch = s->file.rec.epoch + 1, .id = 1};
+	int r = link_put_json(&s->link, WIRE_OFFER, fill_offer, &s->offer, s->err);
+
+	r = r ?: wire_say(&s->link.w, &m, s->err);
+	r = r ?: next_msg(s, &m);
+	if (r == 0 && m.word != HO_MSG_STATE)
+		r = vps_err_set(s->err, VPS_EBADIMAGE, "a message out of place");
+	s->res->mode = s->offer.mode;
+	return r ?: judge(s);
+}
+
+static int drive(struct source *s)
+{
+	enum ho_act act;
+
+	while ((act = ho_next(&s->ho)) != HO_ACT_END) {
+		enum fault f = fault_at("source", ++s->steps);
+		bool ok;
+		if (f == FAULT_CUT || (f == FAULT_FULL && act == HO_ACT_SEND))
+			link_cut(&s->link);
+		if (act == HO_ACT_HEAR) {
+			hear(s, f == FAULT_TWICE);
+			continue;
+		}
+		ok = f != FAULT_FULL && step(s, act) >= 0;
+		fault_kill(f);
+		ho_done(&s->ho, ok && f != FAULT_HALF);
+	}
+	if (s->link.w.s)
+		s->res->sent = stream_out_bytes(s->link.w.s);
+	s->res->total_us = (sys_now_mono() - s->began) / 1000;
+	s->res->mode = s->offer.mode;
+	return outcome(s);
+}
+
+static int random_id(uint64_t *ret)
+{
+	do {
+		if (getrandom(ret, sizeof(*ret), 0) != sizeof(*ret))
+			return -errno;
+		*ret &= INT64_MAX; /* JSON's */
+	} while (!*ret);
+	return 0;
+}
+
+static int fresh(struct source *s)
+{
+	uint64_t id = 0;
+	int r = ho_fence(&s->l, "moved", s->err);
+
+	r = r ?: str_set(&s->file.peer, s->o->host);
+	r = r ?: str_set(&s->file.rsh, s->o->rsh);
+	r = r ?: str_set(&s->file.far, s->o->receive);
+	r = r ?: random_id(&id);
+	if (r < 0)
+		return vps_err_sys(s->err, r, "migrate");
+	s->file.keep = s->o->keep;
+	r = decide_mode(s);
+	r = r ?: make_offer(s);
+	r = r ?: connect_to(s);
+	if (r < 0)
+		return r;
+	if (s->o->dry_run)
+		return dry_run(s);
+	ho_source(&s->ho, &s->file.rec, id, false);
+	return drive(s);
+}
+
+/* COMMITTED, and no word since. */
+static int go_on(struct source *s)
+{
+	int r = 0;
+
+	if (s->o->host)
+		r = str_set(&s->file.peer, s->o->host);
+	if (r == 0 && s->o->rsh)
+		r = str_set(&s->file.rsh, s->o->rsh);
+	if (r == 0 && s->o->receive)
+		r = str_set(&s->file.far, s->o->receive);
+	r = r ?: spec_copy(&s->offer.spec, &s->l.spec);
+	if (r < 0)
+		return vps_err_sys(s->err, r, "migrate");
+	s->offer.mode = s->file.was_running ? VPS_MIGRATE_RESTART : VPS_MIGRATE_STOPPED;
+	s->offer.blocks = s->l.spec.isolation == ISOLATION_VM;
+	ho_source(&s->ho, &s->file.rec, 0, false);
+	r = connect_to(s);
+	if (r < 0)
+		ho_done(&s->ho, false);
+	return drive(s);
+}
+
+static int begin(struct source *s, const char *who, bool only_continue)
+{
+	int r = vps_lock(s->h, who, "migrate", &s->l, s->err);
+
+	if (r < 0)
+		return r;
+	id_str(s->l.id, s->who);
+	s->mlock = lock_take(s->l.dir, HO_LOCK, true, LOCK_TRY);
+	if (s->mlock == -EWOULDBLOCK)
+		return vps_err_set(s->err, VPS_ELOCKED, "another 'vps migrate' is at '%s'", s->l.spec.name);
+	if (s->mlock < 0)
+		return vps_err_sys(s->err, s->mlock, "migrate");
+	r = ho_file_read(s->l.dir, &s->file, s->err);
+	if (r < 0)
+		return r;
+	if (s->file.rec.phase == HO_COMMITTED)
+		return go_on(s);
+	if (only_continue)
+		return vps_err_set(s->err, VPS_ESTATE, "'%s' is not on its way: there is nothing to go on with", s->l.spec.name);
+	return fresh(s);
+}
+
+static int migrate(struct vps_host *h, const char *who, const struct vps_migrate_opts *o,
+		   struct vps_migrate_result *ret, bool only_continue, struct vps_err *err)
+{
+	struct vps_err why = {0};
+	struct source s = {
+		.h = h,
+		.o = o,
+		.res = ret,
+		.l = VPS_LOCKED_INIT,
+		.mlock = -1,
+		.link = LINK_INIT,
+		.mount = -1,
+		.top = -1,
+		.began = sys_now_mono(),
+		.err = &why,
+	};
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, was;
+	int r;
+
+	spec_init(&s.l.spec);
+	spec_init(&s.offer.spec);
+	memset(ret, 0, sizeof(*ret));
+	ret->estimate_ms = UINT64_MAX;
+	if (o->timeout_ms > 0)
+		s.deadline = s.began + (uint64_t)o->timeout_ms * 1000000;
+	sigaction(SIGPIPE, &ignore, &was);
+	r = begin(&s, who, only_continue);
+	/* Else, if what is on the disk is not known, it stays frozen: the next command for it reads that and decides. */
+	if (s.taken && s.ho.rec.phase == HO_COMMITTED)
+		leave_memory(&s, false, NULL);
+	close_disk(&s);
+	locked_done(&s.l);
+	close_fd(&s.mlock);
+	link_done(&s.link); /* waits for the other side's end */
+	offer_done(&s.offer);
+	ho_file_done(&s.file);
+	sigaction(SIGPIPE, &was, NULL);
+	if (r < 0)
+		return vps_err_set(err, why.code ? why.code : -r, "migrate %.63s: %s", who, why.msg);
+	return 0;
+}
+
+int vps_migrate(struct vps_host *h, const char *who, const struct vps_migrate_opts *o,
+		struct vps_migrate_result *ret, struct vps_err *err)
+{
+	return migrate(h, who, o, ret, false, err);
+}
+
+int vps_migrate_continue(struct vps_host *h, const char *who, const struct vps_migrate_opts *o,
+			 struct vps_migrate_result *ret, struct vps_err *err)
+{
+	return migrate(h, who, o, ret, true, err);
+}
+
+int vps_migrate_force_here(struct vps_host *h, const char *who, struct vps_err *err)
+{
+	auto_locked l = VPS_LOCKED_INIT;
+	auto_ho_file f = {0};
+	int r = vps_lock(h, who, "migrate", &l, err);
+
+	r = r ?: ho_not_moving(&l, "taken back", err);
+	r = r ?: ho_file_read(l.dir, &f, err);
+	if (r < 0)
+		return r;
+	if (ho_may_run(f.rec.phase))
+		return vps_err_set(err, VPS_ESTATE, "'%s' is this host's already", l.spec.name);
+	/* later than whatever the other host has, should it ever come back */
+	f.rec = (struct ho_record){.phase = HO_HERE, .epoch = f.rec.epoch + 1};
+	f.was_running = f.keep = false;
+	r = ho_file_write(l.dir, &f, err);
+	if (r < 0)
+		return r;
+	event_add(h->run_fd, l.id, l.spec.name, "migrate-forced", NULL, 0);
+	return 0;
+}

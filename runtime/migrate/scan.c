@@ -1,0 +1,889 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "runtime/migrate/scan.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+#include "base/inroot.h"
+#include "base/mem.h"
+
+#define BLOCK	    65536u
+#define SUM_LEN	    16u	       /* of SHA-256: two blocks that meet by chance are not met in this universe */
+#define SUMS_FROM   (1u << 20) /* a smaller file is sent anew */
+#define SLACK_NS    20000000   /* a ctime is a tick old, which is 10 ms at most */
+#define BLOCKS_FILE "disk.img"
+
+struct node {
+	char *path;
+	uint64_t ino, size;
+	int64_t ctime;	    /* ns */
+	mode_t mode;
+	bool racy;	    /* it may have changed after it was sent without its ctime telling */
+	size_t link;	    /* 1 + index of the node that it is a hard link to */
+	uint8_t (*sums)[SUM_LEN];
+	size_t n_sums;
+};
+
+struct nodes {
+	struct node *v;
+	size_t n, cap;
+};
+
+struct inode { uint64_t ino; size_t node; /* 1 + index */ };
+
+struct scan {
+	int top;
+	dev_t dev;
+	enum wire_tree tree;
+	struct nodes was, now;
+	size_t was_at; /* of `was`: before it all is dealt with */
+	struct inode *links; /* of this round: inodes of several names; open addressing */
+	size_t n_links, cap_links;
+	uint8_t *buf; /* STREAM_CHUNK */
+	/* of the round under way */
+	struct wire_out *out;
+	struct scan_round round;
+	int64_t began;
+	const struct progress *p;
+	const char *what;
+	uint64_t total;
+	struct vps_err *err;
+};
+
+static void nodes_done(struct nodes *n)
+{
+	for (size_t i = 0; i < n->n; i++) {
+		free(n->v[i].path);
+		free(n->v[i].sums);
+	}
+	free(n->v);
+	*n = (struct nodes){0};
+}
+
+struct scan *scan_free(struct scan *s)
+{
+	if (!s)
+		return NULL;
+	nodes_done(&s->was);
+	nodes_done(&s->now);
+	free(s->links);
+	free(s->buf);
+	free(s);
+	return NULL;
+}
+
+int scan_new(int top, enum wire_tree tree, struct scan **ret, struct vps_err *err)
+{
+	struct scan *s = calloc(1, sizeof(*s));
+	struct stat st;
+
+	if (s)
+		s->buf = malloc(STREAM_CHUNK);
+	if (!s || !s->buf || fstat(top, &st) < 0) {
+		scan_free(s);
+		return vps_err_sys(err, -ENOMEM, "scan");
+	}
+	s->top = top;
+	s->dev = st.st_dev;
+	s->tree = tree;
+	*ret = s;
+	return 0;
+}
+
+static int fail(struct scan *s, int r, const char *path, const char *what)
+{
+	autofree char *safe = str_escape(path);
+
+	return vps_err_sys(s->err, r, "%s '%.300s'", what, safe ? safe : "?");
+}
+
+/* ---- the order of a walk -------------------------------------------------------------- */
+
+/* Of paths as a walk meets them that sorts each directory by name: '/' is less than anything a name can have. */
+static int path_cmp(const char *a, const char *b)
+{
+	for (; *a && *a == *b; a++, b++)
+		;
+	int x = *a == '/' ? 1 : *a ? 1 + (unsigned char)*a : 0;
+	int y = *b == '/' ? 1 : *b ? 1 + (unsigned char)*b : 0;
+
+	return x - y;
+}
+
+static int send_removed(struct scan *s, const char *path)
+{
+	s->round.entries++;
+	return wire_put(s->out, WIRE_REMOVED, path, strlen(path), s->err);
+}
+
+/* What was there and comes before path in the walk is not there any more. ret: what was at path, or NULL. */
+static int pass(struct scan *s, const char *path, struct node **ret)
+{
+	*ret = NULL;
+	for (; s->was_at < s->was.n; s->was_at++) {
+		struct node *n = &s->was.v[s->was_at];
+		int c = path ? path_cmp(n->path, path) : -1;
+		if (c > 0)
+			return 0;
+		if (c == 0) {
+			*ret = n;
+			s->was_at++;
+			return 0;
+		}
+		int r = send_removed(s, n->path);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- inodes of several names ------------------------------------------------------------- */
+
+static struct inode *link_slot(struct inode *v, size_t cap, uint64_t ino)
+{
+	size_t i = (size_t)(ino * 0x9e3779b97f4a7c15ull >> 20) & (cap - 1);
+
+	while (v[i].node && v[i].ino != ino)
+		i = (i + 1) & (cap - 1);
+	return &v[i];
+}
+
+/* 1 + index of the first name; 0 when index is it. */
+static int first_name(struct scan *s, uint64_t ino, size_t index, size_t *ret)
+{
+	struct inode *slot;
+
+	if (s->n_links * 2 >= s->cap_links) {
+		size_t cap = s->cap_links ? s->cap_links * 2 : 256;
+		struct inode *v = calloc(cap, sizeof(*v));
+		if (!v)
+			return -ENOMEM;
+		for (size_t i = 0; i < s->cap_links; i++)
+			if (s->links[i].node)
+				*link_slot(v, cap, s->links[i].ino) = s->links[i];
+		free(s->links);
+		s->links = v;
+		s->cap_links = cap;
+	}
+	slot = link_slot(s->links, s->cap_links, ino);
+	*ret = slot->node;
+	if (!slot->node) {
+		*slot = (struct inode){ino, index + 1};
+		s->n_links++;
+	}
+	return 0;
+}
+
+/* ---- one entry ------------------------------------------------------------------------------- */
+
+static int64_t ns_of(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool is_whiteout(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+static int add_xattr(struct wire_entry *e, int fd, const char *name)
+{
+	char value[4096];
+	ssize_t n = fgetxattr(fd, name, value, sizeof(value));
+	autofree char *big = NULL;
+	struct wire_xattr *x;
+
+	if (n == -1 && errno == ERANGE) {
+		big = malloc(WIRE_XATTR_MAX);
+		n = big ? fgetxattr(fd, name, big, WIRE_XATTR_MAX) : -1;
+	}
+	if (n < 0)
+		return errno == ENODATA ? 0 : -errno;
+	if (e->n_xattrs == WIRE_XATTRS_MAX)
+		return -E2BIG;
+	x = &e->xattrs[e->n_xattrs];
+	x->name = strdup(name);
+	x->value = malloc((size_t)n + 1);
+	e->n_xattrs++;
+	if (!x->name || !x->value)
+		return -ENOMEM;
+	memcpy(x->value, big ? big : value, (size_t)n);
+	x->len = (size_t)n;
+	return 0;
+}
+
+static int add_xattrs(struct wire_entry *e, int fd)
+{
+	char buf[4096], *list = buf;
+	autofree char *big = NULL;
+	ssize_t n = flistxattr(fd, buf, sizeof(buf));
+	int r = 0;
+
+	if (n == -1 && errno == ERANGE) {
+		list = big = malloc(WIRE_XATTR_MAX);
+		n = big ? flistxattr(fd, big, WIRE_XATTR_MAX) : -1;
+	}
+	if (n < 0)
+		return errno == ENOTSUP ? 0 : -errno;
+	if (n && !(e->xattrs = calloc(WIRE_XATTRS_MAX, sizeof(*e->xattrs))))
+		return -ENOMEM;
+	for (char *p = list; r == 0 && p < list + n; p += strlen(p) + 1)
+		if (wire_xattr_ok(p))
+			r = add_xattr(e, fd, p);
+	return r;
+}
+
+static int put_entry(struct scan *s, const struct wire_entry *e)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	int r = wire_entry_put(e, &sb);
+
+	if (r < 0)
+		return r == -E2BIG ? vps_err_set(s->err, VPS_EUNSUPPORTED, "too many extended attributes") : r;
+	s->round.entries++;
+	return wire_put(s->out, WIRE_ENTRY, sb.s, sb.len, s->err);
+}
+
+static struct wire_entry entry_of(const struct scan *s, enum wire_kind kind, char *path, const struct stat *st)
+{
+	bool ours = s->tree == TREE_MEMORY; /* not the tenant's files, though a program of his ids wrote some */
+
+	return (struct wire_entry){
+		.kind = kind,
+		.mode = st->st_mode & 07777,
+		.uid = ours ? 0 : st->st_uid,
+		.gid = ours ? 0 : st->st_gid,
+		.size = kind == KIND_FILE || kind == KIND_PATCH ? (uint64_t)st->st_size : 0,
+		.mtime_s = st->st_mtim.tv_sec,
+		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
+		.path = path,
+	};
+}
+
+/* path is borrowed: only what was added is freed. */
+static void entry_drop(struct wire_entry *e)
+{
+	e->path = e->link = NULL;
+	wire_entry_done(e);
+}
+
+/* ---- data of files ---------------------------------------------------------------------------- */
+
+struct copy {
+	struct scan *s;
+	struct node *n;	       /* its sums are being made */
+	const struct node *was; /* those to compare with, or NULL: all of it goes */
+	int fd;
+};
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static int sum_of(const uint8_t *p, size_t n, uint8_t out[SUM_LEN])
+{
+	uint8_t raw[DIGEST_RAW_LEN];
+	struct digest_ctx *d;
+
+	memset(out, 0, SUM_LEN);
+	if (all_zero(p, n))
+		return 0; /* as a hole */
+	d = digest_new();
+	if (!d)
+		return -ENOMEM;
+	digest_add(d, p, n);
+	if (digest_end_raw(d, raw) < 0)
+		return -EIO;
+	memcpy(out, raw, SUM_LEN);
+	out[0] |= 1; /* no data has a hole's sum */
+	return 0;
+}
+
+static bool sum_zero(const uint8_t *sum)
+{
+	return all_zero(sum, SUM_LEN);
+}
+
+/* Block i now has this sum: must it be sent? */
+static bool differs(struct copy *c, size_t i, const uint8_t *sum)
+{
+	if (c->n->sums)
+		memcpy(c->n->sums[i], sum, SUM_LEN);
+	if (!c->was)
+		return !sum_zero(sum);
+	return i >= c->was->n_sums ? !sum_zero(sum) : memcmp(c->was->sums[i], sum, SUM_LEN) != 0;
+}
+
+static int put_data(struct copy *c, uint64_t at, const uint8_t *p, size_t n)
+{
+	struct scan *s = c->s;
+	uint8_t head[STREAM_HOLE_LEN];
+
+	if (n == 0)
+		return 0;
+	stream_put_le(head, at, 8);
+	s->round.bytes += n;
+	if (progress_tell(s->p, 0, s->what, s->round.bytes, s->total > s->round.bytes ? s->total : 0))
+		return vps_err_set(s->err, VPS_EINTERRUPTED, "interrupted");
+	return wire_put2(s->out, WIRE_DATA, head, STREAM_FILE_HEAD, p, n, s->err);
+}
+
+static int put_hole(struct copy *c, uint64_t at, uint64_t n)
+{
+	uint8_t rec[STREAM_HOLE_LEN];
+
+	if (n == 0 || !c->was) /* a fresh file has nothing else */
+		return 0;
+	stream_put_le(rec, at, 8);
+	stream_put_le(rec + 8, n, 8);
+	return wire_put(c->s->out, WIRE_HOLE, rec, sizeof(rec), c->s->err);
+}
+
+/* Blocks from offset at, whole but for the file's last one; runs that are alike go together. */
+static int copy_blocks(struct copy *c, uint64_t at, const uint8_t *p, size_t len)
+{
+	size_t from = 0, pos = 0;
+	int kind = 0, r = 0; /* of the run [from, pos): 0 nothing, 1 data, 2 hole */
+
+	for (; r == 0 && pos < len; pos += BLOCK) {
+		size_t n = len - pos < BLOCK ? len - pos : BLOCK;
+		uint8_t sum[SUM_LEN];
+		int k = sum_of(p + pos, n, sum);
+		if (k < 0)
+			return k;
+		k = !differs(c, (at + pos) / BLOCK, sum) ? 0 : sum_zero(sum) ? 2 : 1;
+		if (k == kind)
+			continue;
+		r = kind == 1 ? put_data(c, at + from, p + from, pos - from)
+		  : kind == 2 ? put_hole(c, at + from, pos - from) : 0;
+		kind = k;
+		from = pos;
+	}
+	if (r < 0)
+		return r;
+	return kind == 1 ? put_data(c, at + from, p + from, len - from)
+	     : kind == 2 ? put_hole(c, at + from, len - from) : 0;
+}
+
+/* [at, end) is a hole. */
+static int copy_hole(struct copy *c, uint64_t at, uint64_t end)
+{
+	static const uint8_t zero[SUM_LEN];
+	uint64_t from = UINT64_MAX;
+	int r = 0;
+
+	if (!c->was)
+		return 0;
+	for (; r == 0 && at < end; at += BLOCK) {
+		bool send = differs(c, at / BLOCK, zero);
+		if (send && from == UINT64_MAX)
+			from = at;
+		if (!send && from != UINT64_MAX) {
+			r = put_hole(c, from, at - from);
+			from = UINT64_MAX;
+		}
+	}
+	return r < 0 || from == UINT64_MAX ? r : put_hole(c, from, end - from);
+}
+
+static ssize_t read_at(int fd, uint8_t *buf, size_t len, uint64_t at)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(fd, buf + got, len - got, (off_t)(at + got));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+static int copy_file(struct copy *c, uint64_t size)
+{
+	uint64_t at = 0;
+	int r = 0;
+
+	while (r == 0 && at < size) {
+		off_t data = lseek(c->fd, (off_t)at, SEEK_DATA);
+		uint64_t next = data < 0 ? size : (uint64_t)data / BLOCK * BLOCK;
+		size_t want;
+		ssize_t n;
+		if (data < 0 && errno != ENXIO)
+			return -errno;
+		if (next > at) {
+			r = copy_hole(c, at, next < size ? next : size);
+			at = next;
+			continue;
+		}
+		want = size - at < STREAM_CHUNK ? (size_t)(size - at) : STREAM_CHUNK;
+		n = read_at(c->fd, c->s->buf, want, at);
+		if (n <= 0) /* it has become shorter; the next round sees that */
+			return (int)n;
+		r = copy_blocks(c, at, c->s->buf, (size_t)n);
+		at += (size_t)n;
+	}
+	return r;
+}
+
+/* ---- what a name leads to ------------------------------------------------------------------------ */
+
+/* Of a regular file behind an O_PATH fd. */
+static int send_file(struct scan *s, int path_fd, struct node *n, struct node *was)
+{
+	autoclose int fd = inroot_reopen(path_fd, O_RDONLY | O_NOATIME);
+	struct copy c = {.s = s, .n = n, .fd = fd};
+	struct wire_entry e;
+	struct stat st;
+	int r;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return fd < 0 ? fd : -errno;
+	if (was && was->sums && (was->ino == n->ino || was->ino == 0))
+		c.was = was;
+	if ((uint64_t)st.st_size >= SUMS_FROM || c.was) {
+		n->n_sums = ((uint64_t)st.st_size + BLOCK - 1) / BLOCK;
+		n->sums = calloc(n->n_sums + 1, SUM_LEN);
+		if (!n->sums)
+			return -ENOMEM;
+	}
+	e = entry_of(s, c.was ? KIND_PATCH : KIND_FILE, n->path, &st);
+	r = add_xattrs(&e, fd);
+	r = r ?: put_entry(s, &e);
+	entry_drop(&e);
+	return r ?: copy_file(&c, (uint64_t)st.st_size);
+}
+
+static int send_other(struct scan *s, int path_fd, struct node *n, const struct stat *st)
+{
+	struct wire_entry e = entry_of(s, KIND_SYMLINK, n->path, st);
+	char target[PATH_MAX];
+	ssize_t len;
+	int r;
+
+	if (S_ISLNK(st->st_mode)) {
+		len = readlinkat(path_fd, "", target, sizeof(target) - 1);
+		if (len < 0)
+			return -errno;
+		target[len] = '\0';
+		e.link = target;
+		e.mode = 0;
+	} else if (is_whiteout(st)) {
+		e.kind = KIND_WHITEOUT;
+	} else if (S_ISFIFO(st->st_mode)) {
+		e.kind = KIND_FIFO;
+	} else if (S_ISSOCK(st->st_mode)) {
+		e.kind = KIND_SOCKET;
+	} else {
+		return vps_err_set(s->err, VPS_EUNSUPPORTED, "a device node on the disk");
+	}
+	r = put_entry(s, &e);
+	entry_drop(&e);
+	return r;
+}
+
+static int send_dir(struct scan *s, int fd, struct node *n, const struct stat *st)
+{
+	struct wire_entry e = entry_of(s, KIND_DIR, n->path, st);
+	int r = add_xattrs(&e, fd);
+
+	r = r ?: put_entry(s, &e);
+	entry_drop(&e);
+	return r;
+}
+
+static int send_link(struct scan *s, struct node *n, const struct stat *st)
+{
+	struct wire_entry e = entry_of(s, KIND_HARDLINK, n->path, st);
+	int r;
+
+	e.link = s->now.v[n->link - 1].path;
+	r = put_entry(s, &e);
+	entry_drop(&e);
+	return r;
+}
+
+/* What is at it is what was sent. */
+static bool same(const struct scan *s, const struct node *n, const struct node *was)
+{
+	if (was && S_ISCHR(n->mode) && S_ISCHR(was->mode))
+		return true; /* a whiteout is a whiteout */
+	if (!was || was->racy || s->tree == TREE_BLOCKS || was->ino != n->ino || was->size != n->size ||
+	    was->ctime != n->ctime || was->mode != n->mode || !was->link != !n->link)
+		return false;
+	return !n->link || str_eq(s->was.v[was->link - 1].path, s->now.v[n->link - 1].path);
+}
+
+static int add_node(struct scan *s, const char *path, const struct stat *st, struct node **ret, struct node **ret_was)
+{
+	struct node *n;
+	int r = mem_grow(s->now.v, s->now.n, s->now.cap);
+
+	if (r < 0)
+		return r;
+	n = &s->now.v[s->now.n];
+	*n = (struct node){
+		.path = strdup(path),
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.ctime = ns_of(st->st_ctim),
+		.mode = st->st_mode,
+	};
+	if (!n->path)
+		return -ENOMEM;
+	n->racy = n->ctime >= s->began - SLACK_NS;
+	s->now.n++;
+	s->round.seen++;
+	/* whiteouts are links to one inode as overlayfs likes it, and nothing to anybody */
+	if (!S_ISDIR(st->st_mode) && !is_whiteout(st) && st->st_nlink > 1)
+		r = first_name(s, n->ino, s->now.n - 1, &n->link);
+	*ret = n;
+	return r ?: pass(s, path, ret_was);
+}
+
+/* Its sums go on to describe it. */
+static void keep_sums(struct node *n, struct node *was)
+{
+	if (!was || n->sums)
+		return;
+	n->sums = take_ptr(was->sums);
+	n->n_sums = was->n_sums;
+}
+
+static int visit_file(struct scan *s, int fd, const char *path, const struct stat *st)
+{
+	struct node *n = NULL, *was = NULL;
+	int r = add_node(s, path, st, &n, &was);
+
+	if (r < 0)
+		return r;
+	if (same(s, n, was)) {
+		keep_sums(n, was);
+		return 0;
+	}
+	if (n->link)
+		return send_link(s, n, st);
+	return S_ISREG(st->st_mode) ? send_file(s, fd, n, was) : send_other(s, fd, n, st);
+}
+
+/* ---- the walk ---------------------------------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int list_dir(int fd, char ***ret)
+{
+	auto_strv names = NULL;
+	int dup = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	DIR *d = dup < 0 ? NULL : fdopendir(dup);
+	struct dirent *e;
+	int r = 0;
+
+	if (!d) {
+		r = -errno;
+		if (dup >= 0)
+			close(dup);
+		return r;
+	}
+	rewinddir(d);
+	while (r == 0 && (errno = 0, e = readdir(d)))
+		if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, ".."))
+			r = strv_add(&names, e->d_name);
+	if (r == 0)
+		r = -errno;
+	closedir(d);
+	if (r < 0)
+		return r;
+	qsort(names, strv_len(names), sizeof(*names), by_name);
+	*ret = take_ptr(names);
+	return 0;
+}
+
+static int visit_dir(struct scan *s, int fd, const char *path, const struct stat *st);
+
+static int visit(struct scan *s, int dir, const char *path, const char *name)
+{
+	autoclose int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	int r;
+
+	/* gone meanwhile: then it is not in the tree */
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return errno == ENOENT ? 0 : fail(s, -errno, path, "open");
+	if (st.st_dev != s->dev)
+		return 0; /* somebody's mount: not the disk's */
+	if (S_ISDIR(st.st_mode)) {
+		autoclose int sub = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC);
+		if (sub < 0)
+			return fail(s, -errno, path, "open");
+		close_fd(&fd); /* one a level is enough */
+		return visit_dir(s, sub, path, &st);
+	}
+	r = visit_file(s, fd, path, &st);
+	return r < 0 ? fail(s, r, path, "send") : 0;
+}
+
+static int visit_dir(struct scan *s, int fd, const char *path, const struct stat *st)
+{
+	bool top = str_eq(path, ".");
+	struct node *n = NULL, *was = NULL;
+	auto_strv names = NULL;
+	int r = add_node(s, path, st, &n, &was);
+
+	if (r == 0 && !same(s, n, was))
+		r = send_dir(s, fd, n, st);
+	r = r ?: list_dir(fd, &names);
+	if (r < 0)
+		return fail(s, r, path, "send");
+	for (char **p = names; r == 0 && p && *p; p++) {
+		autofree char *sub = top ? strdup(*p) : str_fmt("%s/%s", path, *p);
+		if (!sub)
+			return -ENOMEM;
+		/* whoever makes such paths by moving directories into each other has to do without them elsewhere */
+		if (strlen(sub) >= PATH_MAX)
+			return vps_err_set(s->err, VPS_EUNSUPPORTED, "a path on the disk is longer than %d bytes", PATH_MAX);
+		if (s->tree == TREE_BLOCKS && !str_eq(sub, BLOCKS_FILE))
+			continue;
+		r = visit(s, fd, sub, *p);
+	}
+	return r;
+}
+
+int scan_send(struct scan *s, struct wire_out *out, bool last, const struct progress *p, const char *what,
+	      uint64_t total, struct scan_round *ret, struct vps_err *err)
+{
+	uint8_t tree = (uint8_t)s->tree;
+	struct node *none;
+	struct timespec t;
+	struct stat st;
+	int r;
+
+	s->out = out;
+	s->round = (struct scan_round){0};
+	s->p = p;
+	s->what = what;
+	s->total = total;
+	s->err = err;
+	s->was_at = 0;
+	clock_gettime(CLOCK_REALTIME, &t);
+	s->began = ns_of(t);
+	if (!last && syncfs(s->top) < 0)
+		return vps_err_sys(err, -errno, "sync the disk");
+	if (s->links)
+		memset(s->links, 0, s->cap_links * sizeof(*s->links));
+	s->n_links = 0;
+	r = wire_put(out, WIRE_TREE, &tree, 1, err);
+	if (r == 0 && fstat(s->top, &st) < 0)
+		r = vps_err_sys(err, -errno, "disk");
+	r = r ?: visit_dir(s, s->top, ".", &st);
+	r = r ?: pass(s, NULL, &none);
+	if (r < 0)
+		return vps_err_sys(err, r, "copying the disk");
+	nodes_done(&s->was);
+	s->was = s->now;
+	s->now = (struct nodes){0};
+	*ret = s->round;
+	return 0;
+}
+
+/* ---- after a connection that broke off ------------------------------------------------------------------ */
+
+#define INDEX_MAX (16u << 20) /* files; more than any scan of ours has memory for */
+#define INDEX_HEAD 10u	      /* size u64, length of the path u16 */
+
+struct index {
+	int top;
+	dev_t dev;
+	enum wire_tree tree;
+	struct wire_out *out;
+	uint8_t *buf; /* STREAM_CHUNK */
+	struct vps_err *err;
+};
+
+/* The sums of a file as it is. */
+static int add_sums(struct index *x, int fd, uint64_t size, struct strbuf *sb)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; r == 0 && at < size;) {
+		ssize_t n = read_at(fd, x->buf, STREAM_CHUNK, at);
+		if (n <= 0)
+			return n < 0 ? (int)n : -ENODATA;
+		for (size_t pos = 0; r == 0 && pos < (size_t)n; pos += BLOCK) {
+			uint8_t sum[SUM_LEN];
+			r = sum_of(x->buf + pos, (size_t)n - pos < BLOCK ? (size_t)n - pos : BLOCK, sum);
+			sb_addn(sb, sum, sizeof(sum));
+		}
+		at += (size_t)n;
+	}
+	return r ?: sb_ok(sb);
+}
+
+static int index_one(struct index *x, int dir, const char *path, const char *name, const struct stat *st)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	autoclose int fd = -1;
+	uint64_t size = (uint64_t)st->st_size;
+	size_t len = strlen(path);
+	uint8_t head[INDEX_HEAD];
+	int r = 0;
+
+	stream_put_le(head, S_ISREG(st->st_mode) ? size : 0, 8);
+	stream_put_le(head + 8, len, 2);
+	sb_addn(&sb, head, sizeof(head));
+	sb_addn(&sb, path, len);
+	/* Names of one inode are not to be patched one after the other; and there is an end to a record. */
+	if (S_ISREG(st->st_mode) && st->st_nlink == 1 && size >= SUMS_FROM &&
+	    size / BLOCK * SUM_LEN < STREAM_RECORD_MAX - 2 * PATH_MAX) {
+		fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		r = fd < 0 ? -errno : add_sums(x, fd, size, &sb);
+	}
+	r = r ?: sb_ok(&sb);
+	return r ?: wire_put(x->out, WIRE_INDEX, sb.s, sb.len, x->err);
+}
+
+static int index_dir(struct index *x, int dir, const char *path)
+{
+	auto_strv names = NULL;
+	int r = list_dir(dir, &names);
+
+	for (char **p = names; r == 0 && p && *p; p++) {
+		autofree char *sub = *path ? str_fmt("%s/%s", path, *p) : strdup(*p);
+		autoclose int fd = -1;
+		struct stat st;
+		if (!sub)
+			return -ENOMEM;
+		if (x->tree == TREE_BLOCKS && !str_eq(sub, BLOCKS_FILE))
+			continue;
+		if (fstatat(dir, *p, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+		if (st.st_dev != x->dev || strlen(sub) >= PATH_MAX)
+			continue;
+		r = index_one(x, dir, sub, *p, &st);
+		if (r < 0 || !S_ISDIR(st.st_mode))
+			continue;
+		fd = openat(dir, *p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		r = fd < 0 ? -errno : index_dir(x, fd, sub);
+	}
+	return r;
+}
+
+int scan_index_send(int top, enum wire_tree tree, struct wire_out *out, struct vps_err *err)
+{
+	autofree uint8_t *buf = malloc(STREAM_CHUNK);
+	struct index x = {.top = top, .tree = tree, .out = out, .buf = buf, .err = err};
+	struct stat st;
+	int r = !buf ? -ENOMEM : fstat(top, &st) < 0 ? -errno : 0;
+
+	if (r == 0) {
+		x.dev = st.st_dev;
+		r = index_dir(&x, top, "");
+	}
+	r = r ?: wire_put(out, WIRE_INDEX, NULL, 0, err);
+	return r < 0 ? vps_err_sys(err, r, "look at what is here") : 0;
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return path_cmp(((const struct node *)a)->path, ((const struct node *)b)->path);
+}
+
+static int bad_index(struct vps_err *err)
+{
+	return vps_err_set(err, VPS_EBADIMAGE, "an index that breaks the rules");
+}
+
+int scan_index_take(struct scan *s, const struct stream_rec *rec, struct vps_err *err)
+{
+	const uint8_t *p = rec->data;
+	uint64_t size, sums;
+	struct node *n;
+	size_t len;
+
+	if (rec->len == 0) {
+		if (s->was.n)
+			qsort(s->was.v, s->was.n, sizeof(*s->was.v), by_path);
+		for (size_t i = 1; i < s->was.n; i++)
+			if (str_eq(s->was.v[i - 1].path, s->was.v[i].path))
+				return bad_index(err);
+		return 1;
+	}
+	if (rec->len < INDEX_HEAD || s->was.n >= INDEX_MAX)
+		return bad_index(err);
+	size = stream_get_le(p, 8);
+	len = stream_get_le(p + 8, 2);
+	if (size > INT64_MAX || len > rec->len - INDEX_HEAD || !wire_path_ok((const char *)p + INDEX_HEAD, len) ||
+	    (len == 1 && p[INDEX_HEAD] == '.'))
+		return bad_index(err);
+	sums = rec->len - INDEX_HEAD - len;
+	if (sums && (sums % SUM_LEN || sums / SUM_LEN != (size + BLOCK - 1) / BLOCK))
+		return bad_index(err);
+	if (mem_grow(s->was.v, s->was.n, s->was.cap) < 0)
+		return vps_err_sys(err, -ENOMEM, "index");
+	n = &s->was.v[s->was.n];
+	*n = (struct node){.path = strndup((const char *)p + INDEX_HEAD, len), .size = size, .racy = true};
+	if (!n->path)
+		return vps_err_sys(err, -ENOMEM, "index");
+	s->was.n++;
+	if (sums) {
+		n->n_sums = sums / SUM_LEN;
+		n->sums = malloc(sums);
+		if (!n->sums)
+			return vps_err_sys(err, -ENOMEM, "index");
+		memcpy(n->sums, p + INDEX_HEAD + len, sums);
+	}
+	return 0;
+}
+
+/* ---- measuring -------------------------------------------------------------------------------------------- */
+
+static int measure(int dir, dev_t dev, unsigned depth, uint64_t *bytes, uint64_t *entries)
+{
+	auto_strv names = NULL;
+	int r = list_dir(dir, &names);
+
+	for (char **p = names; r == 0 && p && *p; p++) {
+		autoclose int fd = -1;
+		struct stat st;
+		if (fstatat(dir, *p, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != dev)
+			continue;
+		++*entries;
+		*bytes += (uint64_t)st.st_blocks * 512;
+		if (!S_ISDIR(st.st_mode) || depth > PATH_MAX / 2)
+			continue;
+		fd = openat(dir, *p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0)
+			r = measure(fd, dev, depth + 1, bytes, entries);
+	}
+	return r;
+}
+
+int scan_measure(int top, uint64_t *ret_bytes, uint64_t *ret_entries, struct vps_err *err)
+{
+	uint64_t bytes = 0, entries = 0;
+	struct stat st;
+	int r = fstat(top, &st) < 0 ? -errno : measure(top, st.st_dev, 0, &bytes, &entries);
+
+	if (r < 0)
+		return vps_err_sys(err, r, "look at the disk");
+	*ret_bytes = bytes;
+	*ret_entries = entries;
+	return 0;
+}
