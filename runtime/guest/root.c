@@ -120,6 +120,17 @@ int root_make(struct guest *g, struct vps_err *err)
 	return g->root < 0 ? vps_err_sys(err, -errno, "open the root") : 0;
 }
 
+/* Who has nothing to load modules with has no use for them; and systemd's kmod-static-nodes, for one, would fail there. */
+static bool loads_modules(int root)
+{
+	static const char *const loaders[] = {"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"};
+
+	for (size_t i = 0; i < ARRAY_LEN(loaders); i++)
+		if (inroot_exists(root, loaders[i]) == 1)
+			return true;
+	return false;
+}
+
 /* An image has no modules of the host's kernel, and its tenant may want some: iptables, a tunnel. */
 int root_modules(struct guest *g, struct vps_err *err)
 {
@@ -130,7 +141,7 @@ int root_modules(struct guest *g, struct vps_err *err)
 	uname(&u);
 	snprintf(dir, sizeof(dir), "/lib/modules/%s", u.release);
 	snprintf(dep, sizeof(dep), "%s/modules.dep", dir);
-	if (!g->cfg.modules || inroot_exists(g->root, dep) == 1)
+	if (!g->cfg.modules || !loads_modules(g->root) || inroot_exists(g->root, dep) == 1)
 		return 0;
 	r = find_disk(GUEST_SERIAL_MODULES, dev, sizeof(dev), err);
 	if (r < 0)
