@@ -394,6 +394,8 @@ int criu_check(const struct criu *c, struct vps_err *err)
 /* "(00.037497) Error (criu/namespaces.c:460): words" to words. Those that say nothing are left out. */
 static const char *complaint(const char *line, size_t *ret_len)
 {
+	/* what it can do without, and what only says that there was something */
+	static const char *const idle[] = {"rlimit: ", "tun: ", "cg: cgroupd", "Dumping FAILED", "Restoring FAILED"};
 	const char *p = strstr(line, "Error ("), *end = strchr(line, '\n');
 
 	if (!end)
@@ -405,8 +407,9 @@ static const char *complaint(const char *line, size_t *ret_len)
 		return NULL;
 	p += 3;
 	*ret_len = (size_t)(end - p);
-	if (str_starts(p, "rlimit: ") || str_starts(p, "tun: ") || str_starts(p, "cg: cgroupd") || str_starts(p, "Dumping FAILED") || str_starts(p, "Restoring FAILED"))
-		return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(idle); i++)
+		if (str_starts(p, idle[i]))
+			return NULL;
 	return p;
 }
 
