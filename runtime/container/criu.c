@@ -28,7 +28,7 @@ enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_NOTIFY = 6, REQ_VERSION = 10 };
 #define CG_MODE_IGNORE	  0
 #define NETWORK_LOCK_SKIP 3
 #define GHOST_LIMIT	  (64u << 20) /* bytes of a deleted file that is still open */
-#define DUMP_TIMEOUT_S	  60	      /* to freeze it */
+#define DUMP_TIMEOUT_S	  20	      /* to stop all its processes */
 #define MESSAGE_MAX	  65536
 #define CHECK_MS	  20000
 
