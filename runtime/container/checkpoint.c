@@ -312,6 +312,7 @@ static int start_dump(const struct vps_live *l, const struct facts *f, int dir, 
 	if (!freeze || names(f, &external) < 0)
 		return vps_err_sys(err, -ENOMEM, "checkpoint");
 	q.external = external;
+	q.version = criu.version;
 	r = criu_start(&criu, j, become_owner, &owner, &(struct criu_fd){.fd = f->lock}, 1, err);
 	return r ?: criu_ask(j, &q, err);
 }

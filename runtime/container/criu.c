@@ -23,13 +23,14 @@
 #include "runtime/vps.h"
 
 /* Kinds of requests and answers. */
-enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_CHECK = 3, REQ_NOTIFY = 6, REQ_VERSION = 10 };
+enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_NOTIFY = 6, REQ_VERSION = 10 };
 
 #define CG_MODE_IGNORE	  0
 #define NETWORK_LOCK_SKIP 3
 #define GHOST_LIMIT	  (64u << 20) /* bytes of a deleted file that is still open */
-#define DUMP_TIMEOUT_S	  60	      /* to freeze it */
+#define DUMP_TIMEOUT_S	  20	      /* to stop all its processes */
 #define MESSAGE_MAX	  65536
+#define CHECK_MS	  20000
 
 void criu_done(struct criu *c)
 {
@@ -86,13 +87,14 @@ static void common_opts(const struct criu_request *r, CriuOpts *o)
 	o->manage_cgroups_mode = CG_MODE_IGNORE;
 	o->has_empty_ns = true;
 	o->empty_ns = CLONE_NEWNET;
-	o->has_network_lock = true;
+	/* Older ones know no "skip", and end at a word they do not know. They lock inside, too, which does no harm. */
+	o->has_network_lock = r->version >= CRIU_VERSION(3, 18, 0);
 	o->network_lock = NETWORK_LOCK_SKIP;
 	o->n_external = strv_len(r->external);
 	o->external = r->external;
 	o->n_irmap_scan_paths = strv_len(r->scan);
 	o->irmap_scan_paths = r->scan;
-	o->has_unprivileged = o->unprivileged = r->unprivileged;
+	o->has_unprivileged = o->unprivileged = r->unprivileged; /* 3.18 */
 }
 
 int criu_encode(const struct criu_request *r, struct strbuf *ret)
@@ -292,8 +294,7 @@ void criu_end(struct criu_job *j)
 
 /* ---- which, and can it ------------------------------------------------------------- */
 
-static int plain_request(const struct criu *c, unsigned type, struct criu_event *e, unsigned *version,
-			 struct vps_err *err)
+static int ask_plain(const struct criu *c, unsigned type, struct criu_event *e, unsigned *version, struct vps_err *err)
 {
 	struct criu_job j = CRIU_JOB_INIT;
 	int r = criu_start(c, &j, NULL, NULL, NULL, 0, err);
@@ -335,7 +336,7 @@ static int ask_version(struct criu *c, struct vps_err *err)
 	struct utsname u;
 	const char *why;
 	unsigned least;
-	int r = plain_request(c, REQ_VERSION, &e, &c->version, &ignored);
+	int r = ask_plain(c, REQ_VERSION, &e, &c->version, &ignored);
 
 	if (r < 0 || !c->version)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "'%s' does not answer as CRIU does", c->path);
@@ -377,15 +378,14 @@ int criu_find(const struct vps_conf *conf, struct criu *ret, struct vps_err *err
 
 int criu_check(const struct criu *c, struct vps_err *err)
 {
-	char v[CRIU_VERSION_STR];
-	struct criu_event e = {0};
-	int r = plain_request(c, REQ_CHECK, &e, NULL, err);
+	char v[CRIU_VERSION_STR], *argv[] = {c->path, (char *)(uintptr_t)"check", NULL};
+	struct proc_opts o = PROC_OPTS_INIT;
+	struct vps_err why = {0};
 
-	if (r < 0)
-		return r;
-	if (!e.success)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU %s finds that this kernel lacks what it needs: run %s check",
-				   criu_version_str(c->version, v), c->path);
+	o.timeout_ms = CHECK_MS;
+	if (proc_run_ok(argv, &o, &why) < 0)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU %s cannot work on this kernel: %s",
+				   criu_version_str(c->version, v), why.msg);
 	return 0;
 }
 
@@ -394,6 +394,8 @@ int criu_check(const struct criu *c, struct vps_err *err)
 /* "(00.037497) Error (criu/namespaces.c:460): words" to words. Those that say nothing are left out. */
 static const char *complaint(const char *line, size_t *ret_len)
 {
+	/* what it can do without, and what only says that there was something */
+	static const char *const idle[] = {"rlimit: ", "tun: ", "cg: cgroupd", "Dumping FAILED", "Restoring FAILED"};
 	const char *p = strstr(line, "Error ("), *end = strchr(line, '\n');
 
 	if (!end)
@@ -405,8 +407,9 @@ static const char *complaint(const char *line, size_t *ret_len)
 		return NULL;
 	p += 3;
 	*ret_len = (size_t)(end - p);
-	if (str_starts(p, "rlimit: ") || str_starts(p, "tun: ") || str_starts(p, "cg: cgroupd") || str_starts(p, "Dumping FAILED") || str_starts(p, "Restoring FAILED"))
-		return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(idle); i++)
+		if (str_starts(p, idle[i]))
+			return NULL;
 	return p;
 }
 

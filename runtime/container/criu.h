@@ -29,7 +29,7 @@ char *criu_version_str(unsigned version, char buf[CRIU_VERSION_STR]);
 int criu_find(const struct vps_conf *conf, struct criu *ret, struct vps_err *err);
 /* The oldest version that works on a kernel, as uname(2) has its release; why: words for the operator. */
 unsigned criu_version_wanted(const char *release, const char **ret_why);
-/* `criu check` by RPC: can it work on this kernel? -VPS_EUNSUPPORTED with its words. */
+/* `criu check`: can it work on this kernel? -VPS_EUNSUPPORTED with its words. */
 int criu_check(const struct criu *c, struct vps_err *err);
 
 /* ---- one request ---- */
@@ -42,6 +42,7 @@ struct criu_job {
 
 struct criu_fd { char *key; int fd; };
 struct criu_request {
+	unsigned version; /* of the criu that is asked */
 	bool restore;
 	int dir;	  /* of the images: kept open until the end */
 	int work;	  /* directory of its log and other notes of its own */

@@ -428,6 +428,7 @@ static int run_criu(struct restore *x, struct vps_err *err)
 
 	int r = root ? criu_find(x->b->run->conf, &criu, err) : vps_err_sys(err, -ENOMEM, "restore");
 
+	q.version = criu.version;
 	r = r ?: criu_start(&criu, &j, become_restorer, x, x->fds, x->n_fds, err);
 	r = r ?: criu_ask(&j, &q, err);
 	r = r ?: converse(x, &j, err);

@@ -18,7 +18,7 @@ bool checkpoint_name_ok(const char *name)
 {
 	size_t n = strlen(name);
 
-	return n > 0 && n < 256 && name[0] != '.' && !strchr(name, '/') && !strpbrk(name, "\t\n") && !checkpoint_apart(name);
+	return n > 0 && n < 256 && name[0] != '.' && !strpbrk(name, "/\t\n") && !checkpoint_apart(name);
 }
 
 static int bad(struct vps_err *err, const char *what)

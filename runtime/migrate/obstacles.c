@@ -234,15 +234,18 @@ static int look_at(struct look *k, pid_t pid)
 /* ---- mounts ---------------------------------------------------------------------------------- */
 
 /* "36 35 98:0 /root /point options - type source …" */
-static int look_at_mount(struct look *k, const char *line, size_t *n_overlays)
+static int look_at_mount(struct look *k, const char *line, dev_t root)
 {
 	char type[32], point[256];
 	const char *dash = strstr(line, " - ");
+	unsigned maj, min;
 
-	if (!dash || sscanf(dash, " - %31s", type) != 1 || sscanf(line, "%*s %*s %*s %*s %255s", point) != 1)
+	if (!dash || sscanf(dash, " - %31s", type) != 1 ||
+	    sscanf(line, "%*s %*s %u:%u %*s %255s", &maj, &min, point) != 3)
 		return 0;
 	autofree char *shown = str_escape(point);
-	if (str_eq(type, "overlay") && !str_eq(point, "/") && ++*n_overlays)
+	/* A part of the root bound elsewhere is an overlay, too: the same one. */
+	if (str_eq(type, "overlay") && makedev(maj, min) != root)
 		return found(k, "unmount it", "an overlay is mounted on %s inside", shown ? shown : "?");
 	if (!obstacle_fs_ok(type))
 		return found(k, "unmount it", "%s is mounted on %s inside", type, shown ? shown : "?");
@@ -253,9 +256,12 @@ static int look_at_mounts(struct look *k)
 {
 	char path[40];
 	autofree char *text = NULL;
-	size_t n = 0;
+	struct stat st;
 	int r = 0;
 
+	snprintf(path, sizeof(path), "/proc/%d/root", (int)k->l->init->pid);
+	if (stat(path, &st) < 0)
+		return 0;
 	snprintf(path, sizeof(path), "/proc/%d/mountinfo", (int)k->l->init->pid);
 	if (fs_read(AT_FDCWD, path, 16u << 20, &text, NULL) < 0)
 		return 0;
@@ -263,7 +269,7 @@ static int look_at_mounts(struct look *k)
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = '\0';
-		r = look_at_mount(k, line, &n);
+		r = look_at_mount(k, line, st.st_dev);
 	}
 	return r;
 }

@@ -53,7 +53,8 @@ static int read_seal(int dir, char seal[DIGEST_MAC_LEN])
 
 /* ---- suspend ------------------------------------------------------------------------ */
 
-/* The checkpoint goes into one file, elsewhere; in its place stays where that is, and its seal: no older memory fits the disk. */
+/* The checkpoint goes into one file, elsewhere; in its place stays where that is, and its seal: no older memory fits
+ * the disk. */
 static int export_to(const char *to, int *dir, struct vps_locked *l, struct vps_err *err)
 {
 	char seal[DIGEST_MAC_LEN];

@@ -167,6 +167,23 @@ print("longest wait %.0f ms" % (gap * 1000))' "$addr" >"$work/client" 2>&1 &
 	rm -r "$work"/[ab]/hooks
 }
 
+test_live_to_another_number_with_other_ids() {
+	needs_criu
+	local id base n
+	host_a vps launch o1 --image tiny --disk 64M --ip auto -- sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.1; done'
+	wait_until 5 host_a vps exec o1 -- test -s /tmp/n
+	id=$(host_a vps inspect o1 | jq '.[0].id')
+	tiny_image host_b
+	host_b vps create "$id" --image tiny
+	n=$(host_a vps exec o1 -- cat /tmp/n)
+	a_to_b --require-live o1 hostb
+	base=$(host_b vps inspect o1 | jq '.[0].spec.id_base')
+	[ "$(host_b vps inspect o1 | jq '.[0].id')" != "$id" ]
+	expect "$(host_b vps exec o1 -- awk '{print $2}' /proc/self/uid_map)" "$base"
+	[ "$(host_b vps exec o1 -- cat /tmp/n)" -ge "$n" ]
+	host_b vps delete -f --all
+}
+
 test_debian_with_an_ssh_session() {
 	needs ssh ssh-keygen
 	needs_criu

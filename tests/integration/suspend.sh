@@ -166,6 +166,30 @@ test_dev_and_shm_come_back() {
 	vps delete -f f
 }
 
+test_mounts_come_back() {
+	local before after
+	mkdir -p "$work/shared" "$work/ro"
+	echo host >"$work/shared/f"
+	echo ro >"$work/ro/f"
+	vps launch y --image tiny --mount "$work/shared:/srv/a" --mount "$work/ro:/srv/b:ro" -- sh -c "exec 5</srv/b/f; cd /srv/a; $counter" >/dev/null
+	wait_until 5 count y
+	# the tenant's own: in PID 1's mount namespace, and in another one
+	vps exec y sh -c 'mkdir -p /mnt/t /mnt/b && mount -t tmpfs -o size=1m t /mnt/t && echo in >/mnt/t/f && mount --bind /etc /mnt/b'
+	vps exec y sh -c '(unshare -m sh -c "mount -t tmpfs t /mnt/b; echo own >/mnt/b/f; echo \$\$ >/tmp/own; sleep 1000" >/dev/null 2>&1 </dev/null & ) ; sleep 0.5'
+	before=$(vps exec y cut -d' ' -f4-6 /proc/self/mountinfo | sort)
+	vps suspend y
+	vps resume y
+	goes_on y 1
+	after=$(vps exec y cut -d' ' -f4-6 /proc/self/mountinfo | sort)
+	[ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after"); fail "other mounts"; }
+	expect "$(vps exec y sh -c 'cat /srv/a/f /srv/b/f /mnt/t/f; ls /mnt/b/passwd; cat /proc/$(cat /tmp/own)/root/mnt/b/f')" $'host\nro\nin\n/mnt/b/passwd\nown'
+	expect_fail vps exec y sh -c 'echo x >/srv/b/f'
+	expect_fail vps exec y mount -o remount,rw /srv/b
+	vps exec y sh -c 'echo x >/srv/a/g'
+	expect "$(cat "$work/shared/g")" x
+	vps delete -f y
+}
+
 test_a_file_elsewhere() {
 	local n
 	counter_vps e

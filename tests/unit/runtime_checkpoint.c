@@ -184,7 +184,7 @@ static bool has(const struct strbuf *sb, const void *bytes, size_t n)
 static void test_request(void **state)
 {
 	char *external[] = {(char *)(uintptr_t)"mnt[/dev]:/dev", NULL};
-	struct criu_request q = {.dir = 5, .work = 6, .log = "l", .pid = 300, .external = external, .freeze = "/cg"};
+	struct criu_request q = {.version = CRIU_VERSION(4, 2, 0), .dir = 5, .work = 6, .log = "l", .pid = 300, .external = external, .freeze = "/cg"};
 	auto_strbuf sb = STRBUF_INIT;
 
 	assert_int_equal(criu_encode(&q, &sb), 0);
@@ -194,6 +194,12 @@ static void test_request(void **state)
 	assert_true(has(&sb, "\xe2\x02\x03/cg", 6)); /* 44: freeze_cgroup */
 	assert_true(has(&sb, "\x90\x02\x00", 3)); /* 34: cgroups are ignored */
 	assert_true(has(&sb, "\x80\x04\x03", 3)); /* 64: no network lock */
+
+	/* older than "skip" */
+	q.version = CRIU_VERSION(3, 17, 1);
+	sb_reset(&sb);
+	assert_int_equal(criu_encode(&q, &sb), 0);
+	assert_false(has(&sb, "\x80\x04\x03", 3));
 
 	struct criu_fd fd = {.key = (char *)(uintptr_t)"tty[1:2]", .fd = 9};
 	struct criu_request r = {.restore = true, .dir = 5, .log = "l", .root = "/r", .fds = &fd, .n_fds = 1};
