@@ -183,4 +183,21 @@ test_copies_while_it_runs() {
 	expect "$(vps exec k cat /f)" now
 	vps delete -f -q k l
 }
+test_snapshot_with_memory() {
+	vps launch -q k --image tiny --isolation vm --memory 128M --disk 32M --net none -- sh -c 'i=0; while :; do i=$((i + 1)); echo $i >/n; sleep 0.2; done' >/dev/null
+	wait_until 200 vps exec k test -s /n
+	local n m
+	vps snapshot create -q k s --memory
+	n=$(vps exec k cat /n)
+	vps exec k sh -c 'echo later >/later; sync'
+	sleep 10
+	vps snapshot restore k s
+	wait_until 100 vps exec k true
+	m=$(vps exec k cat /n)
+	[ "$m" -ge $((n - 40)) ] || fail "it began anew: $m, was $n"
+	expect_fail vps exec k ls /later
+	sleep 2
+	[ "$(vps exec k cat /n)" -gt "$m" ] || fail "it stands still"
+	vps delete -f -q k
+}
 run_tests

@@ -187,6 +187,39 @@ test_create_one_process_killed() { kill_at_each with_s 'now s|now s,t' "$step" -
 test_delete_killed_anywhere() { kill_at_each with_s 'now s|now ' 2 '' vps snapshot delete v s; }
 test_restore_killed_anywhere() { kill_at_each with_s 'now s|then s' $((step * 4)) '' vps snapshot restore -f v s; }
 
+# Two disks of one VPS for a moment, and each counts for itself.
+test_quota_disks() {
+	mkdir -p "$work/xfs"
+	truncate -s 600M "$work/xfs.img"
+	mkfs.xfs -q -m reflink=1 "$work/xfs.img" || skip "no mkfs.xfs"
+	mount -o loop,prjquota "$work/xfs.img" "$work/xfs" 2>/dev/null || skip "this kernel has no project quota on XFS"
+	(
+		export VPS_ROOT=$work/xfs/root VPS_RUN=$work/run3
+		mkdir -p "$VPS_ROOT" "$VPS_RUN"
+		tiny_image
+		vps launch -q q --image tiny --disk 64M --disk-backend quota --net none -- sleep 100000 >/dev/null
+		vps exec q sh -c 'echo then >/f; rm /etc/passwd; head -c 30000000 /dev/urandom >/big'
+		vps snapshot create -q q s
+		vps exec q sh -c 'echo now >/f'
+		for n in 1 2 3; do
+			vps snapshot restore q s -f
+			expect "$(vps exec q cat /f)" then
+			expect_fail vps exec q ls /etc/passwd
+			expect "$(vps exec q df -k / | awk 'NR == 2 {print ($2 > 60000 && $2 < 70000 && $3 > 29000 && $3 < 40000)}')" 1
+			expect_fail vps exec q sh -c 'head -c 60000000 /dev/zero >/more'
+			vps exec q rm -f /more
+		done
+		vps clone -q q r --snapshot s --disk 96M >/dev/null
+		vps start r
+		expect "$(vps exec r df -k / | awk 'NR == 2 {print ($2 > 90000)}')" 1
+		expect_exit 4 vps clone -q q t --snapshot s --disk 16M
+		vps delete -f -q q r
+		vps host check -q
+		vps host gc -q
+	) || { umount -l "$work/xfs"; return 1; }
+	umount -l "$work/xfs"
+}
+
 test_no_space_left() {
 	vps delete -f -q a 2>/dev/null || true
 	mkdir -p "$work/small"
