@@ -159,7 +159,7 @@ struct job {
 
 static int migrate_one(struct cli *c, const char *name, const struct job *j)
 {
-	struct vps_migrate_result res;
+	struct vps_migrate_result res = {0};
 	struct vps_err err = {0};
 	int r = (j->only_continue ? vps_migrate_continue : vps_migrate)(c->host, name, j->o, &res, &err);
 
