@@ -167,28 +167,14 @@ static int take_leases(struct arrival *a, struct vps_spec *s, struct vps_err *er
 	return r;
 }
 
-/* The number that it had, where that is free. A checkpoint knows the host ids that go with it. */
+/* The number that it had, where that is free. */
 static int claim_number(struct arrival *a, struct vps_err *err)
 {
-	const struct vps_spec *s = &a->offer->spec;
-	bool live = a->offer->mode == VPS_MIGRATE_LIVE;
-	uint32_t base = 0;
-	int r = s->id ? claim_id(a->h, s->id, "receive", &a->l, NULL) : -VPS_EEXISTS;
+	unsigned id = a->offer->spec.id;
 
-	if (r < 0)
-		r = live ? vps_err_set(err, VPS_EUNSUPPORTED,
-				       "live it can only move to where its id, %u, is free; on that host another VPS has it: "
-				       "move it with --restart", s->id)
-			 : claim_id(a->h, 0, "receive", &a->l, err);
-	if (r == 0 && live && (id_base_of(&a->h->conf, s->id, &base, NULL) < 0 || base != s->id_base)) {
-		store_scrap(&a->l, NULL);
-		locked_done(&a->l);
-		a->l = (struct vps_locked)VPS_LOCKED_INIT;
-		spec_init(&a->l.spec);
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "live it can only move to a host with the same uid-base in vps.conf: use --restart");
-	}
-	return r;
+	if (id && claim_id(a->h, id, "receive", &a->l, NULL) == 0)
+		return 0;
+	return claim_id(a->h, 0, "receive", &a->l, err);
 }
 
 static int claim(struct arrival *a, struct vps_err *err)

@@ -167,6 +167,26 @@ print("longest wait %.0f ms" % (gap * 1000))' "$addr" >"$work/client" 2>&1 &
 	rm -r "$work"/[ab]/hooks
 }
 
+test_live_to_another_number_and_other_ids() {
+	needs_criu
+	tiny_image host_b
+	host_b vps create taken --image tiny --disk 32M --ip none
+	host_a vps launch o1 --image tiny --disk 32M --ip auto -- sh -c 'echo start >>/root/starts; i=0; while :; do i=$((i+1)); echo $i >/root/n; sleep 0.05; done'
+	[ "$(host_b vps inspect taken | jq '.[0].id')" = "$(host_a vps inspect o1 | jq '.[0].id')" ] ||
+		host_b vps create "$(host_a vps inspect o1 | jq '.[0].id')" --image tiny --disk 32M --ip none || true
+	wait_until 5 host_a vps exec o1 -- test -s /root/n
+	cp "$work/b/vps.conf" "$work/b.conf"
+	echo 'uid-base = 0x30000000' >>"$work/b/vps.conf"
+	a_to_b --require-live o1 hostb
+	mv "$work/b.conf" "$work/b/vps.conf"
+	expect "$(host_b vps exec o1 -- cat /root/starts)" start
+	local n
+	n=$(host_b vps exec o1 -- cat /root/n)
+	sleep 0.5
+	[ "$(host_b vps exec o1 -- cat /root/n)" -gt "$n" ] || fail "it does not go on"
+	host_b vps delete -f --all -q
+}
+
 test_debian_with_an_ssh_session() {
 	needs ssh ssh-keygen
 	needs_criu
