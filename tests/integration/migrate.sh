@@ -337,6 +337,21 @@ test_a_copy_that_broke_off_goes_on() {
 	host_b vps delete -f r1
 }
 
+test_a_clone_is_sent() {
+	host_a vps launch c1 --image tiny --disk 32M --ip auto -- sh -c 'echo start >>/root/starts; exec sleep 100000'
+	a_to_b --clone c1 hostb
+	expect "$(host_a vps list -aq)" c1
+	expect "$(host_a vps exec c1 -- cat /root/starts)" start
+	expect "$(host_b vps list -a -H -o name,status | tr -s ' ')" 'c1 stopped*'
+	[ "$(host_a vps inspect c1 | jq -r '.[0].spec.uuid')" != "$(host_b vps inspect c1 | jq -r '.[0].spec.uuid')" ]
+	# the name is taken now: nothing stays of the second one
+	expect_exit 15 a_to_b --clone c1 hostb
+	expect "$(host_a vps list -aq)" c1
+	host_b vps start c1
+	host_b vps delete -f c1
+	host_a vps delete -f c1
+}
+
 test_several_and_all() {
 	local i
 	for i in 1 2 3; do host_a vps create s$i --image tiny --disk 32M --ip auto -- sleep 1000; done
