@@ -569,7 +569,8 @@ int scan_list(int fd, char ***ret)
 	closedir(d);
 	if (r < 0)
 		return r;
-	qsort(names, strv_len(names), sizeof(*names), by_name);
+	if (names)
+		qsort(names, strv_len(names), sizeof(*names), by_name);
 	*ret = take_ptr(names);
 	return 0;
 }
