@@ -91,6 +91,7 @@ const struct cli_opt migrate_opts[] = {
 	{"dry-run", 'n', NULL, "only say whether it could move, and what keeps it"},
 	{"keep", 0, NULL, "what is here stays, stopped and marked (also --keep-src)"},
 	{"keep-src", 0, NULL, NULL},
+	{"clone", 0, NULL, "send a copy with an identity of its own, stopped; the VPS stays as it is"},
 	{"continue", 0, NULL, "ask again after a hand-over that was not confirmed"},
 	{"force-here", 0, NULL, "the other host is lost for good: what is here is the VPS"},
 	{"compress", 0, "zstd|none", "of what is sent (default none)"},

@@ -154,14 +154,43 @@ static void print_done(struct cli *c, const char *name, const struct vps_migrate
 struct job {
 	const struct vps_migrate_opts *o;
 	struct json_out *out;
-	bool only_continue;
+	bool only_continue, clone;
 };
+
+/* A clone here, which moves under the name that the original has; what did not move goes again. */
+static int migrate_clone(struct cli *c, const char *name, const struct vps_migrate_opts *o, struct vps_migrate_result *res,
+			 struct vps_err *err)
+{
+	auto_done(vps_info_done) struct vps_info i = {0};
+	struct vps_migrate_opts opts = *o;
+	struct vps_clone_opts co = {0};
+	autofree char *tmp = NULL;
+	int r = vps_get(c->host, name, &i, err);
+
+	if (r < 0)
+		return r;
+	tmp = str_fmt("%.40s-clone-%d", i.spec.name, (int)getpid());
+	if (!tmp)
+		return vps_err_sys(err, -ENOMEM, "clone");
+	r = vps_clone(c->host, name, tmp, &co, o->progress, NULL, err);
+	if (r < 0)
+		return r;
+	if (!opts.new_name)
+		opts.new_name = i.spec.name;
+	r = vps_migrate(c->host, tmp, &opts, res, err);
+	/* not by force: a hand-over that is not confirmed stays */
+	if (r < 0)
+		(void)vps_delete(c->host, tmp, false, NULL);
+	return r;
+}
 
 static int migrate_one(struct cli *c, const char *name, const struct job *j)
 {
 	struct vps_migrate_result res = {0};
 	struct vps_err err = {0};
-	int r = (j->only_continue ? vps_migrate_continue : vps_migrate)(c->host, name, j->o, &res, &err);
+	int r = j->clone ? migrate_clone(c, name, j->o, &res, &err)
+		: j->only_continue ? vps_migrate_continue(c->host, name, j->o, &res, &err)
+				   : vps_migrate(c->host, name, j->o, &res, &err);
 
 	cli_progress_end();
 	if (j->out)
@@ -223,11 +252,13 @@ int verb_migrate(struct cli *c)
 	autofree char *name = NULL;
 	auto_strv names = NULL;
 	bool cont = cli_flag(c, "continue"), all = cli_flag(c, "all");
-	struct job j = {.o = &o, .out = c->json ? &out : NULL, .only_continue = cont};
+	struct job j = {.o = &o, .out = c->json ? &out : NULL, .only_continue = cont, .clone = cli_flag(c, "clone")};
 	int r = parse_opts(c, &o, &err), n = c->n_args;
 
 	if (r < 0)
 		return cli_fail(c, r, &err);
+	if (j.clone && (cont || o.dry_run || o.keep))
+		return cli_usage(c, "--clone goes with neither --continue, --dry-run nor --keep");
 	if (cli_flag(c, "force-here"))
 		return force_here(c);
 	if (!cont) { /* the last one is where to */

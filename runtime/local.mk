@@ -60,10 +60,11 @@ libruntime_a_SOURCES += \
 	runtime/migrate/imagepipe.c runtime/migrate/imagepipe.h \
 	runtime/migrate/leftovers.c \
 	runtime/migrate/link.c runtime/migrate/link.h \
-	runtime/migrate/migrate.c \
+	runtime/migrate/migrate.c runtime/migrate/migrate_impl.h runtime/migrate/migrate_offer.c \
 	runtime/migrate/offer.c runtime/migrate/offer.h \
 	runtime/migrate/receive.c \
-	runtime/migrate/scan.c runtime/migrate/scan.h \
+	runtime/migrate/scan.c runtime/migrate/scan.h runtime/migrate/scan_impl.h \
+	runtime/migrate/scan_index.c \
 	runtime/migrate/wire.c runtime/migrate/wire.h \
 	runtime/migrate/record.c runtime/migrate/record.h \
 	runtime/migrate/stream.c runtime/migrate/stream.h \

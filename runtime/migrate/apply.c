@@ -14,7 +14,6 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-#define BLOCKS_FILE "disk.img"
 #define BENEATH	    (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
 
 static int fail(int r, const char *path, const char *what, struct vps_err *err)
@@ -248,7 +247,7 @@ static int blocks_entry(struct apply *a, struct vps_err *err)
 
 	if (e->kind == KIND_DIR && str_eq(e->path, "."))
 		return 0;
-	if (!str_eq(e->path, BLOCKS_FILE) || (e->kind != KIND_FILE && e->kind != KIND_PATCH) ||
+	if (!str_eq(e->path, WIRE_BLOCKS_FILE) || (e->kind != KIND_FILE && e->kind != KIND_PATCH) ||
 	    e->size != a->blocks_size)
 		return against_rules(e->path, "no part of such a disk", err);
 	return begin_file(a, err);

@@ -167,19 +167,14 @@ static int take_leases(struct arrival *a, struct vps_spec *s, struct vps_err *er
 	return r;
 }
 
-/* The number that it had, where that is free. A machine's memory knows it, by the address of its card; a container's
- * checkpoint goes on with another one, and with other host ids. */
+/* The number that it had, where that is free. */
 static int claim_number(struct arrival *a, struct vps_err *err)
 {
-	const struct vps_spec *s = &a->offer->spec;
-	bool bound = a->offer->mode == VPS_MIGRATE_LIVE && s->isolation == ISOLATION_VM;
-	int r = s->id ? claim_id(a->h, s->id, "receive", &a->l, NULL) : -VPS_EEXISTS;
+	unsigned id = a->offer->spec.id;
 
-	if (r < 0 && bound)
-		return vps_err_set(err, VPS_EUNSUPPORTED,
-				   "live a machine can only move to where its id, %u, is free; on that host another VPS "
-				   "has it: move it with --restart", s->id);
-	return r < 0 ? claim_id(a->h, 0, "receive", &a->l, err) : 0;
+	if (id && claim_id(a->h, id, "receive", &a->l, NULL) == 0)
+		return 0;
+	return claim_id(a->h, 0, "receive", &a->l, err);
 }
 
 static int claim(struct arrival *a, struct vps_err *err)

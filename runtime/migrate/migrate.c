@@ -6,22 +6,15 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/sys.h"
 #include "runtime/events.h"
-#include "runtime/inside.h"
-#include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/fault.h"
 #include "runtime/migrate/hook.h"
 #include "runtime/migrate/imagepipe.h"
-#include "runtime/migrate/link.h"
-#include "runtime/migrate/offer.h"
-#include "runtime/migrate/record.h"
-#include "runtime/migrate/scan.h"
-#include "runtime/migrate/suspend.h"
+#include "runtime/migrate/migrate_impl.h"
 
 #define DEFAULT_RSH	"ssh"
 #define DEFAULT_RECEIVE "vps receive"
@@ -29,34 +22,6 @@
 #define ENOUGH		(1u << 20) /* bytes that a last round may have: milliseconds of any network */
 #define CONFIRM_MS	120000	   /* a start there, from the commit on */
 #define PATIENCE_MS	600000	   /* any answer */
-
-struct source {
-	struct vps_host *h;
-	const struct vps_migrate_opts *o;
-	struct vps_migrate_result *res;
-	struct vps_locked l;
-	char who[ID_STR];
-	int mlock;
-	struct ho_file file;
-	struct handover ho;
-	struct link link;
-	struct offer offer;
-	bool answered;
-	bool there; /* the destination has it, and runs it: a confirmation that was lost */
-	/* the disk */
-	int mount, top;
-	struct scan *scan;
-	/* its memory */
-	struct checkpoint_taking taking;
-	bool taken; /* it stands frozen */
-	uint64_t round;	    /* its number */
-	/* when */
-	uint64_t began, deadline; /* ns; 0: none */
-	uint64_t still;		  /* since when it stands still; 0: it does not */
-	uint64_t rate;		  /* bytes a second, as measured */
-	unsigned steps;
-	struct vps_err *err;
-};
 
 void vps_migrate_result_done(struct vps_migrate_result *r)
 {
@@ -88,13 +53,6 @@ static int relock(struct source *s)
 	return s->l.lock >= 0 ? 0 : vps_lock(s->h, s->who, "migrate", &s->l, s->err);
 }
 
-static bool is_running(struct source *s)
-{
-	struct run_state st;
-
-	return need_running(&s->l, &st, NULL) == 0;
-}
-
 /* Before the hand-over is decided, an operator and a deadline end it; after that only patience does. */
 static bool stop(void *arg)
 {
@@ -111,181 +69,6 @@ static bool stop(void *arg)
 		return true;
 	}
 	return false;
-}
-
-/* ---- the offer ----------------------------------------------------------------------------------- */
-
-static int open_disk(struct source *s)
-{
-	struct img_disk_spec d;
-	enum wire_tree tree = TREE_DISK;
-	int r;
-
-	s->offer.blocks = s->l.spec.isolation == ISOLATION_VM || img_disk_is_guests(s->l.dir);
-	if (s->offer.blocks) {
-		s->top = fs_open_dir(s->l.dir, "disk");
-		tree = TREE_BLOCKS;
-	} else {
-		plan_disk(&s->l.spec, &d);
-		r = img_disk_attach(s->l.dir, d.backend, false, &s->mount, s->err);
-		if (r < 0)
-			return r;
-		s->top = openat(s->mount, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	}
-	if (s->top < 0)
-		return vps_err_sys(s->err, -errno, "disk of '%s'", s->l.spec.name);
-	r = scan_measure(s->top, &s->offer.used, &s->offer.entries, s->err);
-	return r ?: scan_new(s->top, tree, &s->scan, s->err);
-}
-
-static void close_disk(struct source *s)
-{
-	s->scan = scan_free(s->scan);
-	close_fd(&s->top);
-	close_fd(&s->mount);
-}
-
-static int read_seccomp(struct source *s)
-{
-	int r;
-
-	if (!str_eq(s->l.spec.seccomp, SPEC_SECCOMP_FILE))
-		return 0;
-	r = fs_read(s->l.dir, SPEC_SECCOMP_FILE, 1 << 20, &s->offer.seccomp, NULL);
-	return r < 0 ? vps_err_sys(s->err, r, "seccomp profile") : 0;
-}
-
-/* A card keeps its address: neighbours, DHCP and licences of programs know it. */
-static int pin_mac(struct source *s, struct vps_spec *spec)
-{
-	uint8_t m[6];
-	char text[18];
-
-	if (spec->mac || str_eq(spec->net, "none"))
-		return 0;
-	net_mac_derive(s->h->conf.tag, spec->id, m);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-	return str_set(&spec->mac, text);
-}
-
-static int image_size(struct source *s)
-{
-	auto_done(img_info_done) struct img_info info = {0};
-	struct img_store *images;
-	int r = vps_host_images(s->h, &images, s->err);
-
-	r = r ?: img_inspect(images, s->l.spec.image_digest, &info, s->err);
-	s->offer.image_size = r < 0 ? 0 : info.size;
-	return r;
-}
-
-static bool has_snapshots(struct source *s)
-{
-	auto_strv names = NULL;
-
-	return fs_list(s->l.dir, "snapshots", &names) == 0 && strv_len(names) > 0;
-}
-
-static int make_offer(struct source *s)
-{
-	struct vps_stats st = {0};
-	struct utsname u;
-	int r = spec_copy(&s->offer.spec, &s->l.spec);
-
-	if (r == 0 && s->o->new_name)
-		r = spec_name_check(s->o->new_name, s->err) ?: str_set(&s->offer.spec.name, s->o->new_name);
-	r = r ?: pin_mac(s, &s->offer.spec);
-	if (r == 0 && uname(&u) < 0)
-		r = -errno;
-	r = r ?: str_set(&s->offer.peer, u.nodename);
-	r = r ?: str_set(&s->offer.kernel, u.release);
-	r = r ?: str_set(&s->offer.arch, u.machine);
-	if (r < 0)
-		return vps_err_sys(s->err, r, "offer");
-	s->offer.check = s->o->dry_run;
-	if (!s->o->keep && has_snapshots(s)) {
-		r = strv_add(&s->res->problems, "it has snapshots, which do not move: delete them, or --keep them with the copy here");
-		if (r < 0)
-			return vps_err_sys(s->err, r, "offer");
-	}
-	s->offer.first_boot_done = fs_exists(s->l.dir, FIRST_BOOT_DONE);
-	s->offer.copied = fs_exists(s->l.dir, COPIED_FILE);
-	if (s->offer.mode != VPS_MIGRATE_STOPPED && vps_stats(s->h, s->who, &st, NULL) == 0 &&
-	    st.memory_current < UINT64_MAX - 1)
-		s->offer.memory = st.memory_current;
-	r = read_seccomp(s);
-	r = r ?: image_size(s);
-	r = r ?: open_disk(s);
-	s->res->disk_used = s->offer.used;
-	return r;
-}
-
-/* ---- how ------------------------------------------------------------------------------------------- */
-
-/* What is in the way, all of it, by name. */
-static int why_not_live(struct source *s, struct vps_err *why)
-{
-	struct vps_obstacle *v = NULL;
-	auto_strbuf sb = STRBUF_INIT;
-	size_t n = 0;
-	int r;
-
-	r = vps_migrate_check(s->h, s->who, &v, &n, why);
-	for (size_t i = 0; i < n; i++) {
-		autofree char *process = v[i].process ? str_escape(v[i].process) : NULL;
-		if (i)
-			sb_add(&sb, ", ");
-		if (process)
-			sb_addf(&sb, "%s (%d): ", process, (int)v[i].pid);
-		sb_add(&sb, v[i].what);
-		if (v[i].help)
-			sb_addf(&sb, " (%s)", v[i].help);
-	}
-	vps_obstacles_free(v, n);
-	return r < 0 || n == 0 ? r : vps_err_set(why, VPS_EUNSUPPORTED, "%s", sb_str(&sb));
-}
-
-static int near_live(struct source *s, const struct vps_err *why)
-{
-	autofree char *question = NULL;
-
-	s->offer.mode = VPS_MIGRATE_RESTART;
-	if (s->o->mode == VPS_MIGRATE_RESTART)
-		return 0;
-	if (s->o->require_live)
-		return vps_err_set(s->err, VPS_EUNSUPPORTED, "'%s' cannot move live: %s", s->l.spec.name, why->msg);
-	question = str_fmt("'%s' cannot move live: %s. It can be copied while it runs, then stopped here and started there: "
-			   "what it holds in memory is lost. Go on?", s->l.spec.name, why->msg);
-	if (question && s->o->ask && s->o->ask(s->o->arg, question))
-		return 0;
-	return vps_err_set(s->err, VPS_ESTATE,
-			   "'%s' cannot move live: %s; with --restart it is stopped here and started there, and its memory is lost",
-			   s->l.spec.name, why->msg);
-}
-
-static int decide_mode(struct source *s)
-{
-	struct vps_err why = {0};
-
-	if (suspended_is(&s->l))
-		return vps_err_set(s->err, VPS_ESTATE,
-				   "'%s' is suspended: resume it first, or forget its memory ('vps stop --kill')", s->l.spec.name);
-	if (!is_running(s)) {
-		s->offer.mode = VPS_MIGRATE_STOPPED;
-		return 0;
-	}
-	if (s->o->dry_run) { /* nobody is asked */
-		bool live = s->o->mode != VPS_MIGRATE_RESTART && why_not_live(s, &why) == 0;
-		s->offer.mode = live ? VPS_MIGRATE_LIVE : VPS_MIGRATE_RESTART;
-		if (s->o->mode != VPS_MIGRATE_RESTART && !live)
-			return strv_addf(s->o->require_live ? &s->res->problems : &s->res->notes, "not live: %s", why.msg);
-		return 0;
-	}
-	if (s->o->mode != VPS_MIGRATE_RESTART && why_not_live(s, &why) == 0) {
-		s->offer.mode = VPS_MIGRATE_LIVE;
-		return 0;
-	}
-	return near_live(s, &why);
 }
 
 /* ---- what is heard ------------------------------------------------------------------------------------ */
@@ -417,9 +200,9 @@ static int save(struct source *s)
 	if (r < 0)
 		return r;
 	if (want->phase == HO_FROZEN && s->file.rec.phase == HO_COPYING) {
-		if ( s->offer.mode == VPS_MIGRATE_STOPPED && is_running(s))
+		if ( s->offer.mode == VPS_MIGRATE_STOPPED && source_is_running(s))
 			return vps_err_set(s->err, VPS_ESTATE, "it was started meanwhile");
-		s->file.was_running = is_running(s);
+		s->file.was_running = source_is_running(s);
 	}
 	s->file.rec = *want;
 	if (want->phase == HO_HERE) /* nobody's business any more */
@@ -545,27 +328,11 @@ static int copy(struct source *s)
 	return r ?: hook_run(&k, "after", "copy", s->err);
 }
 
-/* What was offered must be what moves. */
-static int unchanged(struct source *s)
-{
-	auto_done(spec_done) struct vps_spec was;
-	int r = spec_copy(&was, &s->l.spec);
-
-	if (r == 0 && s->o->new_name)
-		r = str_set(&was.name, s->o->new_name);
-	r = r ?: pin_mac(s, &was);
-	if (r < 0)
-		return vps_err_sys(s->err, r, "definition");
-	return spec_equal(&was, &s->offer.spec)
-		       ? 0
-		       : vps_err_set(s->err, VPS_ESTATE, "its definition was changed meanwhile; run it again");
-}
-
 static int freeze(struct source *s)
 {
 	struct vps_stop_opts so = {.timeout_ms = s->o->stop_timeout_ms};
 	struct hook k = hook_of(s);
-	int r = unchanged(s);
+	int r = source_is_unchanged(s);
 
 	r = r ?: hook_run(&k, "before", "freeze", s->err);
 	if (r < 0)
@@ -593,7 +360,7 @@ static int thaw(struct source *s)
 
 	if (r == 0 && s->taken)
 		return leave_memory(s, true, s->err);
-	if (r < 0 || !s->file.was_running || is_running(s))
+	if (r < 0 || !s->file.was_running || source_is_running(s))
 		return r;
 	r = start_locked(&s->l, NULL, NULL, &why);
 	if (r < 0)
@@ -606,7 +373,7 @@ static int finish(struct source *s)
 	struct hook k = hook_of(s);
 	int r;
 
-	close_disk(s);
+	source_close_disk(s);
 	(void)fs_remove_tree(s->l.dir, HO_MEMORY);
 	(void)hook_run(&k, "after", "handover", NULL);
 	event_add(s->h->run_fd, s->l.id, s->l.spec.name, "migrate-out",
@@ -748,8 +515,8 @@ static int fresh(struct source *s)
 	if (r < 0)
 		return vps_err_sys(s->err, r, "migrate");
 	s->file.keep = s->o->keep;
-	r = decide_mode(s);
-	r = r ?: make_offer(s);
+	r = source_decide_mode(s);
+	r = r ?: source_make_offer(s);
 	r = r ?: connect_to(s);
 	if (r < 0)
 		return r;
@@ -834,7 +601,7 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 	/* Else, if what is on the disk is not known, it stays frozen: the next command for it reads that and decides. */
 	if (s.taken && s.ho.rec.phase == HO_COMMITTED)
 		leave_memory(&s, false, NULL);
-	close_disk(&s);
+	source_close_disk(&s);
 	locked_done(&s.l);
 	close_fd(&s.mlock);
 	link_done(&s.link); /* waits for the other side's end */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "runtime/migrate/scan.h"
+#include "runtime/migrate/scan_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,48 +17,7 @@
 #include "base/inroot.h"
 #include "base/mem.h"
 
-#define BLOCK	    65536u
-#define SUM_LEN	    16u	       /* of SHA-256: two blocks that meet by chance are not met in this universe */
-#define SUMS_FROM   (1u << 20) /* a smaller file is sent anew */
-#define SLACK_NS    20000000   /* a ctime is a tick old, which is 10 ms at most */
-#define BLOCKS_FILE "disk.img"
-
-struct node {
-	char *path;
-	uint64_t ino, size;
-	int64_t ctime;	    /* ns */
-	mode_t mode;
-	bool racy;	    /* it may have changed after it was sent without its ctime telling */
-	size_t link;	    /* 1 + index of the node that it is a hard link to */
-	uint8_t (*sums)[SUM_LEN];
-	size_t n_sums;
-};
-
-struct nodes {
-	struct node *v;
-	size_t n, cap;
-};
-
-struct inode { uint64_t ino; size_t node; /* 1 + index */ };
-
-struct scan {
-	int top;
-	dev_t dev;
-	enum wire_tree tree;
-	struct nodes was, now;
-	size_t was_at; /* of `was`: before it all is dealt with */
-	struct inode *links; /* of this round: inodes of several names; open addressing */
-	size_t n_links, cap_links;
-	uint8_t *buf; /* STREAM_CHUNK */
-	/* of the round under way */
-	struct wire_out *out;
-	struct scan_round round;
-	int64_t began;
-	const struct progress *p;
-	const char *what;
-	uint64_t total;
-	struct vps_err *err;
-};
+#define SLACK_NS 20000000 /* a ctime is a tick old, which is 10 ms at most */
 
 static void nodes_done(struct nodes *n)
 {
@@ -109,8 +68,7 @@ static int fail(struct scan *s, int r, const char *path, const char *what)
 
 /* ---- the order of a walk -------------------------------------------------------------- */
 
-/* Of paths as a walk meets them that sorts each directory by name: '/' is less than anything a name can have. */
-static int path_cmp(const char *a, const char *b)
+int scan_path_cmp(const char *a, const char *b)
 {
 	for (; *a && *a == *b; a++, b++)
 		;
@@ -132,7 +90,7 @@ static int pass(struct scan *s, const char *path, struct node **ret)
 	*ret = NULL;
 	for (; s->was_at < s->was.n; s->was_at++) {
 		struct node *n = &s->was.v[s->was_at];
-		int c = path ? path_cmp(n->path, path) : -1;
+		int c = path ? scan_path_cmp(n->path, path) : -1;
 		if (c > 0)
 			return 0;
 		if (c == 0) {
@@ -291,7 +249,7 @@ static bool all_zero(const uint8_t *p, size_t n)
 	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }
 
-static int sum_of(const uint8_t *p, size_t n, uint8_t out[SUM_LEN])
+int scan_sum(const uint8_t *p, size_t n, uint8_t out[SUM_LEN])
 {
 	uint8_t raw[DIGEST_RAW_LEN];
 	struct digest_ctx *d;
@@ -359,7 +317,7 @@ static int copy_blocks(struct copy *c, uint64_t at, const uint8_t *p, size_t len
 	for (; r == 0 && pos < len; pos += BLOCK) {
 		size_t n = len - pos < BLOCK ? len - pos : BLOCK;
 		uint8_t sum[SUM_LEN];
-		int k = sum_of(p + pos, n, sum);
+		int k = scan_sum(p + pos, n, sum);
 		if (k < 0)
 			return k;
 		k = !differs(c, (at + pos) / BLOCK, sum) ? 0 : sum_zero(sum) ? 2 : 1;
@@ -397,7 +355,7 @@ static int copy_hole(struct copy *c, uint64_t at, uint64_t end)
 	return r < 0 || from == UINT64_MAX ? r : put_hole(c, from, end - from);
 }
 
-static ssize_t read_at(int fd, uint8_t *buf, size_t len, uint64_t at)
+ssize_t scan_read_at(int fd, uint8_t *buf, size_t len, uint64_t at)
 {
 	size_t got = 0;
 
@@ -432,7 +390,7 @@ static int copy_file(struct copy *c, uint64_t size)
 			continue;
 		}
 		want = size - at < STREAM_CHUNK ? (size_t)(size - at) : STREAM_CHUNK;
-		n = read_at(c->fd, c->s->buf, want, at);
+		n = scan_read_at(c->fd, c->s->buf, want, at);
 		if (n <= 0) /* it has become shorter; the next round sees that */
 			return (int)n;
 		r = copy_blocks(c, at, c->s->buf, (size_t)n);
@@ -588,7 +546,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int list_dir(int fd, char ***ret)
+int scan_list(int fd, char ***ret)
 {
 	auto_strv names = NULL;
 	int dup = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -611,7 +569,8 @@ static int list_dir(int fd, char ***ret)
 	closedir(d);
 	if (r < 0)
 		return r;
-	qsort(names, strv_len(names), sizeof(*names), by_name);
+	if (names)
+		qsort(names, strv_len(names), sizeof(*names), by_name);
 	*ret = take_ptr(names);
 	return 0;
 }
@@ -649,7 +608,7 @@ static int visit_dir(struct scan *s, int fd, const char *path, const struct stat
 
 	if (r == 0 && !same(s, n, was))
 		r = send_dir(s, fd, n, st);
-	r = r ?: list_dir(fd, &names);
+	r = r ?: scan_list(fd, &names);
 	if (r < 0)
 		return fail(s, r, path, "send");
 	for (char **p = names; r == 0 && p && *p; p++) {
@@ -659,7 +618,7 @@ static int visit_dir(struct scan *s, int fd, const char *path, const struct stat
 		/* whoever makes such paths by moving directories into each other has to do without them elsewhere */
 		if (strlen(sub) >= PATH_MAX)
 			return vps_err_set(s->err, VPS_EUNSUPPORTED, "a path on the disk is longer than %d bytes", PATH_MAX);
-		if (s->tree == TREE_BLOCKS && !str_eq(sub, BLOCKS_FILE))
+		if (s->tree == TREE_BLOCKS && !str_eq(sub, WIRE_BLOCKS_FILE))
 			continue;
 		r = visit(s, fd, sub, *p);
 	}
@@ -703,161 +662,12 @@ int scan_send(struct scan *s, struct wire_out *out, bool last, const struct prog
 	return 0;
 }
 
-/* ---- after a connection that broke off ------------------------------------------------------------------ */
-
-#define INDEX_MAX (16u << 20) /* files; more than any scan of ours has memory for */
-#define INDEX_HEAD 10u	      /* size u64, length of the path u16 */
-
-struct index {
-	int top;
-	dev_t dev;
-	enum wire_tree tree;
-	struct wire_out *out;
-	uint8_t *buf; /* STREAM_CHUNK */
-	struct vps_err *err;
-};
-
-/* The sums of a file as it is. */
-static int add_sums(struct index *x, int fd, uint64_t size, struct strbuf *sb)
-{
-	int r = 0;
-
-	for (uint64_t at = 0; r == 0 && at < size;) {
-		ssize_t n = read_at(fd, x->buf, STREAM_CHUNK, at);
-		if (n <= 0)
-			return n < 0 ? (int)n : -ENODATA;
-		for (size_t pos = 0; r == 0 && pos < (size_t)n; pos += BLOCK) {
-			uint8_t sum[SUM_LEN];
-			r = sum_of(x->buf + pos, (size_t)n - pos < BLOCK ? (size_t)n - pos : BLOCK, sum);
-			sb_addn(sb, sum, sizeof(sum));
-		}
-		at += (size_t)n;
-	}
-	return r ?: sb_ok(sb);
-}
-
-static int index_one(struct index *x, int dir, const char *path, const char *name, const struct stat *st)
-{
-	auto_strbuf sb = STRBUF_INIT;
-	autoclose int fd = -1;
-	uint64_t size = (uint64_t)st->st_size;
-	size_t len = strlen(path);
-	uint8_t head[INDEX_HEAD];
-	int r = 0;
-
-	stream_put_le(head, S_ISREG(st->st_mode) ? size : 0, 8);
-	stream_put_le(head + 8, len, 2);
-	sb_addn(&sb, head, sizeof(head));
-	sb_addn(&sb, path, len);
-	/* Names of one inode are not to be patched one after the other; and there is an end to a record. */
-	if (S_ISREG(st->st_mode) && st->st_nlink == 1 && size >= SUMS_FROM &&
-	    size / BLOCK * SUM_LEN < STREAM_RECORD_MAX - 2 * PATH_MAX) {
-		fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-		r = fd < 0 ? -errno : add_sums(x, fd, size, &sb);
-	}
-	r = r ?: sb_ok(&sb);
-	return r ?: wire_put(x->out, WIRE_INDEX, sb.s, sb.len, x->err);
-}
-
-static int index_dir(struct index *x, int dir, const char *path)
-{
-	auto_strv names = NULL;
-	int r = list_dir(dir, &names);
-
-	for (char **p = names; r == 0 && p && *p; p++) {
-		autofree char *sub = *path ? str_fmt("%s/%s", path, *p) : strdup(*p);
-		autoclose int fd = -1;
-		struct stat st;
-		if (!sub)
-			return -ENOMEM;
-		if (x->tree == TREE_BLOCKS && !str_eq(sub, BLOCKS_FILE))
-			continue;
-		if (fstatat(dir, *p, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-		if (st.st_dev != x->dev || strlen(sub) >= PATH_MAX)
-			continue;
-		r = index_one(x, dir, sub, *p, &st);
-		if (r < 0 || !S_ISDIR(st.st_mode))
-			continue;
-		fd = openat(dir, *p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		r = fd < 0 ? -errno : index_dir(x, fd, sub);
-	}
-	return r;
-}
-
-int scan_index_send(int top, enum wire_tree tree, struct wire_out *out, struct vps_err *err)
-{
-	autofree uint8_t *buf = malloc(STREAM_CHUNK);
-	struct index x = {.top = top, .tree = tree, .out = out, .buf = buf, .err = err};
-	struct stat st;
-	int r = !buf ? -ENOMEM : fstat(top, &st) < 0 ? -errno : 0;
-
-	if (r == 0) {
-		x.dev = st.st_dev;
-		r = index_dir(&x, top, "");
-	}
-	r = r ?: wire_put(out, WIRE_INDEX, NULL, 0, err);
-	return r < 0 ? vps_err_sys(err, r, "look at what is here") : 0;
-}
-
-static int by_path(const void *a, const void *b)
-{
-	return path_cmp(((const struct node *)a)->path, ((const struct node *)b)->path);
-}
-
-static int bad_index(struct vps_err *err)
-{
-	return vps_err_set(err, VPS_EBADIMAGE, "an index that breaks the rules");
-}
-
-int scan_index_take(struct scan *s, const struct stream_rec *rec, struct vps_err *err)
-{
-	const uint8_t *p = rec->data;
-	uint64_t size, sums;
-	struct node *n;
-	size_t len;
-
-	if (rec->len == 0) {
-		if (s->was.n)
-			qsort(s->was.v, s->was.n, sizeof(*s->was.v), by_path);
-		for (size_t i = 1; i < s->was.n; i++)
-			if (str_eq(s->was.v[i - 1].path, s->was.v[i].path))
-				return bad_index(err);
-		return 1;
-	}
-	if (rec->len < INDEX_HEAD || s->was.n >= INDEX_MAX)
-		return bad_index(err);
-	size = stream_get_le(p, 8);
-	len = stream_get_le(p + 8, 2);
-	if (size > INT64_MAX || len > rec->len - INDEX_HEAD || !wire_path_ok((const char *)p + INDEX_HEAD, len) ||
-	    (len == 1 && p[INDEX_HEAD] == '.'))
-		return bad_index(err);
-	sums = rec->len - INDEX_HEAD - len;
-	if (sums && (sums % SUM_LEN || sums / SUM_LEN != (size + BLOCK - 1) / BLOCK))
-		return bad_index(err);
-	if (mem_grow(s->was.v, s->was.n, s->was.cap) < 0)
-		return vps_err_sys(err, -ENOMEM, "index");
-	n = &s->was.v[s->was.n];
-	*n = (struct node){.path = strndup((const char *)p + INDEX_HEAD, len), .size = size, .racy = true};
-	if (!n->path)
-		return vps_err_sys(err, -ENOMEM, "index");
-	s->was.n++;
-	if (sums) {
-		n->n_sums = sums / SUM_LEN;
-		n->sums = malloc(sums);
-		if (!n->sums)
-			return vps_err_sys(err, -ENOMEM, "index");
-		memcpy(n->sums, p + INDEX_HEAD + len, sums);
-	}
-	return 0;
-}
-
 /* ---- measuring -------------------------------------------------------------------------------------------- */
 
 static int measure(int dir, dev_t dev, unsigned depth, uint64_t *bytes, uint64_t *entries)
 {
 	auto_strv names = NULL;
-	int r = list_dir(dir, &names);
+	int r = scan_list(dir, &names);
 
 	for (char **p = names; r == 0 && p && *p; p++) {
 		autoclose int fd = -1;

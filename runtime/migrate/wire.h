@@ -49,6 +49,7 @@ enum wire_tree {
 	N_TREES,
 };
 
+#define WIRE_BLOCKS_FILE "disk.img" /* the one of TREE_BLOCKS */
 #define WIRE_MSG_LEN   24u
 #define WIRE_XATTR_MAX 65536u
 #define WIRE_XATTRS_MAX 64u

@@ -63,7 +63,8 @@ tests_fuzz_backup_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_backup_fuzz_LDADD = $(ZSTD_LIBS) $(YAJL_LIBS) $(CRYPTO_LIBS)
 
 noinst_PROGRAMS += tests/fuzz/migrate_fuzz
-tests_fuzz_migrate_fuzz_SOURCES = tests/fuzz/migrate_fuzz.c runtime/migrate/apply.c runtime/migrate/offer.c runtime/migrate/scan.c \
+tests_fuzz_migrate_fuzz_SOURCES = tests/fuzz/migrate_fuzz.c runtime/migrate/apply.c runtime/migrate/offer.c \
+	runtime/migrate/scan.c runtime/migrate/scan_index.c \
 	runtime/migrate/wire.c runtime/migrate/stream.c runtime/migrate/stream_file.c runtime/spec.c \
 	runtime/spec_check.c runtime/spec_json.c runtime/spec_lists.c runtime/spec_options.c runtime/spec_parse.c \
 	netns/text.c $(libbase_a_SOURCES)

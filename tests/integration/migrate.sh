@@ -167,21 +167,24 @@ print("longest wait %.0f ms" % (gap * 1000))' "$addr" >"$work/client" 2>&1 &
 	rm -r "$work"/[ab]/hooks
 }
 
-test_live_to_another_number_with_other_ids() {
+test_live_to_another_number_and_other_ids() {
 	needs_criu
-	local id base n
-	host_a vps launch o1 --image tiny --disk 64M --ip auto -- sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.1; done'
-	wait_until 5 host_a vps exec o1 -- test -s /tmp/n
-	id=$(host_a vps inspect o1 | jq '.[0].id')
 	tiny_image host_b
-	host_b vps create "$id" --image tiny
-	n=$(host_a vps exec o1 -- cat /tmp/n)
+	host_b vps create taken --image tiny --disk 32M --ip none
+	host_a vps launch o1 --image tiny --disk 32M --ip auto -- sh -c 'echo start >>/root/starts; i=0; while :; do i=$((i+1)); echo $i >/root/n; sleep 0.05; done'
+	[ "$(host_b vps inspect taken | jq '.[0].id')" = "$(host_a vps inspect o1 | jq '.[0].id')" ] ||
+		host_b vps create "$(host_a vps inspect o1 | jq '.[0].id')" --image tiny --disk 32M --ip none || true
+	wait_until 5 host_a vps exec o1 -- test -s /root/n
+	cp "$work/b/vps.conf" "$work/b.conf"
+	echo 'uid-base = 0x30000000' >>"$work/b/vps.conf"
 	a_to_b --require-live o1 hostb
-	base=$(host_b vps inspect o1 | jq '.[0].spec.id_base')
-	[ "$(host_b vps inspect o1 | jq '.[0].id')" != "$id" ]
-	expect "$(host_b vps exec o1 -- awk '{print $2}' /proc/self/uid_map)" "$base"
-	[ "$(host_b vps exec o1 -- cat /tmp/n)" -ge "$n" ]
-	host_b vps delete -f --all
+	mv "$work/b.conf" "$work/b/vps.conf"
+	expect "$(host_b vps exec o1 -- cat /root/starts)" start
+	local n
+	n=$(host_b vps exec o1 -- cat /root/n)
+	sleep 0.5
+	[ "$(host_b vps exec o1 -- cat /root/n)" -gt "$n" ] || fail "it does not go on"
+	host_b vps delete -f --all -q
 }
 
 test_debian_with_an_ssh_session() {
@@ -320,7 +323,7 @@ test_a_copy_that_broke_off_goes_on() {
 	host_a vps exec r1 -- sh -c 'dd if=/dev/urandom of=/root/a bs=1M count=12; dd if=/dev/urandom of=/root/b bs=1M count=12; ln /root/a /root/c'
 	tiny_image host_b
 	expect_exit 10 a_to_b --restart --limit 8M --timeout 2500ms r1 hostb
-	[ -e "$work"/b/root/incoming/*/disk ] || fail "nothing is kept"
+	[ -n "$(find "$work/b/root/incoming" -mindepth 2 -maxdepth 2 -name disk)" ] || fail "nothing is kept"
 	expect "$(host_b vps list -aq)" ''
 	# meanwhile a file of those changes a little, and one goes
 	host_a vps exec r1 -- sh -c 'echo x | dd of=/root/a conv=notrunc; touch /root/new; rm -f /root/c'
@@ -332,6 +335,21 @@ test_a_copy_that_broke_off_goes_on() {
 	expect "$(host_b vps exec r1 -- ls /root | tr '\n' ' ')" 'a b new '
 	expect "$(ls "$work/b/root/incoming")" ''
 	host_b vps delete -f r1
+}
+
+test_a_clone_is_sent() {
+	host_a vps launch c1 --image tiny --disk 32M --ip auto -- sh -c 'echo start >>/root/starts; exec sleep 100000'
+	a_to_b --clone c1 hostb
+	expect "$(host_a vps list -aq)" c1
+	expect "$(host_a vps exec c1 -- cat /root/starts)" start
+	expect "$(host_b vps list -a -H -o name,status | tr -s ' ')" 'c1 stopped*'
+	[ "$(host_a vps inspect c1 | jq -r '.[0].spec.uuid')" != "$(host_b vps inspect c1 | jq -r '.[0].spec.uuid')" ]
+	# the name is taken now: nothing stays of the second one
+	expect_exit 15 a_to_b --clone c1 hostb
+	expect "$(host_a vps list -aq)" c1
+	host_b vps start c1
+	host_b vps delete -f c1
+	host_a vps delete -f c1
 }
 
 test_several_and_all() {
