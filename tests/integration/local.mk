@@ -32,9 +32,10 @@ tests_integration_guest_tool_LDADD = libruntime.a libimages.a libnetns.a libcgro
 # In the place of vps-vmm, for jail.sh.
 check_PROGRAMS += tests/integration/vmm_fake
 tests_integration_vmm_fake_SOURCES = tests/integration/vmm_fake.c
-tests_integration_vmm_fake_CFLAGS = $(attack_flags) $(AM_CPPFLAGS)
 tests_integration_vmm_fake_LDADD = libruntime.a libbase.a
+if !SANITIZERS
 tests_integration_vmm_fake_LDFLAGS = -static
+endif
 
 # What the integration tests run beside the programs that are installed.
 .PHONY: integration-tools
