@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,4 +65,11 @@ char *procs_cmdline(int dir, const char *stat)
 	if (!from || !to || to < from)
 		return strdup("");
 	return str_fmt("[%.*s]", (int)(to - from - 1), from + 1);
+}
+
+void vps_procs_free(struct vps_proc *p, size_t n)
+{
+	for (size_t i = 0; p && i < n; i++)
+		free(p[i].cmdline);
+	free(p);
 }

@@ -144,13 +144,6 @@ int vps_stats(struct vps_host *h, const char *who, struct vps_stats *ret, struct
 
 /* ---- top ---------------------------------------------------------------------- */
 
-void vps_procs_free(struct vps_proc *p, size_t n)
-{
-	for (size_t i = 0; p && i < n; i++)
-		free(p[i].cmdline);
-	free(p);
-}
-
 /* Uid as inside, and the pid in the VPS's own pid namespace: the second number of NSpid; deeper
  * ones are of namespaces made in the VPS. */
 static int parse_status(const char *text, uint32_t id_base, struct vps_proc *p)

@@ -36,7 +36,7 @@ tests_fuzz_vmm_boot_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
 
 noinst_PROGRAMS += tests/fuzz/agent_fuzz
 tests_fuzz_agent_fuzz_SOURCES = tests/fuzz/agent_fuzz.c runtime/guest/client.c runtime/guest/wire.c \
-	runtime/guestcfg.c runtime/guestconf.c runtime/guestconf_net.c netns/text.c $(libbase_a_SOURCES)
+	runtime/procs.c runtime/guestcfg.c runtime/guestconf.c runtime/guestconf_net.c netns/text.c $(libbase_a_SOURCES)
 tests_fuzz_agent_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
 tests_fuzz_agent_fuzz_LDADD = $(YAJL_LIBS) $(CRYPTO_LIBS)
 
@@ -66,6 +66,7 @@ noinst_PROGRAMS += tests/fuzz/migrate_fuzz
 tests_fuzz_migrate_fuzz_SOURCES = tests/fuzz/migrate_fuzz.c runtime/migrate/apply.c runtime/migrate/offer.c \
 	runtime/migrate/scan.c runtime/migrate/scan_index.c \
 	runtime/migrate/wire.c runtime/migrate/stream.c runtime/migrate/stream_file.c runtime/spec.c \
+	runtime/migrate/cron.c \
 	runtime/spec_check.c runtime/spec_json.c runtime/spec_lists.c runtime/spec_options.c runtime/spec_parse.c \
 	netns/text.c $(libbase_a_SOURCES)
 tests_fuzz_migrate_fuzz_CFLAGS = $(fuzz_cflags) $(YAJL_CFLAGS) $(CRYPTO_CFLAGS)
