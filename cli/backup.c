@@ -219,13 +219,5 @@ int verb_restore(struct cli *c)
 	if (r < 0)
 		return cli_fail(c, r, &err);
 	cli_warn_caveats(c, &i.spec);
-	if (c->json) {
-		auto_strbuf sb = STRBUF_INIT;
-		struct json_out out = JSON_OUT(&sb, true);
-
-		cli_json_vps(&out, NULL, &i);
-		return cli_print_json(&sb);
-	}
-	printf("%s\n", i.spec.name);
-	return EXIT_OK;
+	return cli_print_new(c, &i);
 }

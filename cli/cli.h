@@ -179,5 +179,7 @@ int cli_attach(struct cli *c, const char *name, struct vps_err *err);
 const char *cli_size(uint64_t v, char *buf, size_t len);
 /* The JSON of one VPS, the same in list, inspect, create. */
 void cli_json_vps(struct json_out *o, const char *key, const struct vps_info *i);
+/* What a verb prints that made a VPS: its name, with --id its number, with --json all of it. Exit code. */
+int cli_print_new(struct cli *c, const struct vps_info *i);
 
 #endif

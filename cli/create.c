@@ -83,21 +83,6 @@ static int create(struct cli *c, const char *name, struct vps_info *ret, struct 
 	return r;
 }
 
-static int print_created(struct cli *c, const struct vps_info *i)
-{
-	if (c->json) {
-		auto_strbuf sb = STRBUF_INIT;
-		struct json_out o = JSON_OUT(&sb, true);
-		cli_json_vps(&o, NULL, i);
-		return cli_print_json(&sb);
-	}
-	if (cli_flag(c, "id"))
-		printf("%u\n", i->spec.id);
-	else
-		printf("%s\n", i->spec.name);
-	return EXIT_OK;
-}
-
 static const char *name_arg(const struct cli *c)
 {
 	return c->n_args ? c->args[0] : cli_value(c, "name");
@@ -108,7 +93,7 @@ int verb_create(struct cli *c)
 	struct vps_err err = {0};
 	auto_done(vps_info_done) struct vps_info i = {0};
 	int r = create(c, name_arg(c), &i, &err);
-	return r < 0 ? cli_fail(c, r, &err) : print_created(c, &i);
+	return r < 0 ? cli_fail(c, r, &err) : cli_print_new(c, &i);
 }
 
 int verb_launch(struct cli *c)
@@ -131,7 +116,7 @@ int verb_launch(struct cli *c)
 		vps_info_done(&i);
 		i = now;
 	}
-	return print_created(c, &i);
+	return cli_print_new(c, &i);
 }
 
 int verb_run(struct cli *c)
@@ -145,7 +130,7 @@ int verb_run(struct cli *c)
 	struct vps_start_opts so = {.hold_for_attach = !detach};
 	r = vps_start(c->host, i.spec.name, &so, &err);
 	if (r >= 0 && detach)
-		return print_created(c, &i);
+		return cli_print_new(c, &i);
 	if (r >= 0)
 		r = cli_attach(c, i.spec.name, &err);
 	if (r < 0) {

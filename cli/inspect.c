@@ -42,6 +42,22 @@ void cli_json_vps(struct json_out *o, const char *key, const struct vps_info *i)
 	jo_end_object(o);
 }
 
+int cli_print_new(struct cli *c, const struct vps_info *i)
+{
+	if (c->json) {
+		auto_strbuf sb = STRBUF_INIT;
+		struct json_out o = JSON_OUT(&sb, true);
+
+		cli_json_vps(&o, NULL, i);
+		return cli_print_json(&sb);
+	}
+	if (cli_flag(c, "id"))
+		printf("%u\n", i->spec.id);
+	else
+		printf("%s\n", i->spec.name);
+	return EXIT_OK;
+}
+
 int verb_inspect(struct cli *c)
 {
 	struct vps_err err = {0};
