@@ -34,12 +34,12 @@ struct vps_console {
 	pid_t sizer;
 };
 
-/* A running VPS whose monitor was killed gets a new one by anybody's taking its lock. */
-static int connect_monitor(struct vps_host *h, unsigned id, const char *who, struct vps_err *err)
+/* A running VPS whose monitor was killed gets a new one by anybody's taking its lock. dead: that is known. */
+static int connect_monitor(struct vps_host *h, unsigned id, const char *who, bool dead, struct vps_err *err)
 {
 	autoclose int run_dir = store_run_dir(h, id);
 	struct vps_err why = {0};
-	int fd = run_dir < 0 ? run_dir : ctl_connect(run_dir);
+	int fd = run_dir < 0 ? run_dir : dead ? -ECONNREFUSED : ctl_connect(run_dir);
 
 	if (fd == -ENOENT || fd == -ECONNREFUSED) {
 		auto_locked l = VPS_LOCKED_INIT;
@@ -67,11 +67,17 @@ int vps_console_open(struct vps_host *h, const char *who, bool exclusive, struct
 	if (r < 0)
 		return r;
 
-	autoclose int fd = connect_monitor(h, id, who, err);
+	autoclose int fd = connect_monitor(h, id, who, false, err);
 
+	r = fd < 0 ? fd : ctl_ask(fd, CTL_ATTACH, &a, sizeof(a), ATTACH_MS, err);
+	if (r == -ECONNRESET) { /* it was killed before it answered */
+		vps_err_clear(err);
+		close_fd(&fd);
+		fd = connect_monitor(h, id, who, true, err);
+		r = fd < 0 ? fd : ctl_ask(fd, CTL_ATTACH, &a, sizeof(a), ATTACH_MS, err);
+	}
 	if (fd < 0)
 		return fd;
-	r = ctl_ask(fd, CTL_ATTACH, &a, sizeof(a), ATTACH_MS, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "console of '%s'", who);
 

@@ -97,6 +97,20 @@ test_console_shows_output_takes_input_and_detaches() {
 	vps delete -f con
 }
 
+test_console_asks_a_new_monitor_when_the_old_one_dies() {
+	local m
+	vps launch con --image tiny --init /bin/sh
+	m=$(vps inspect con | jq '.[0].monitor')
+	kill -STOP "$m" # it takes the connection and does not answer
+	tmux -L "vpc$$" new-session -d -x 80 -y 24 "PATH=$PATH VPS_ROOT=$VPS_ROOT VPS_RUN=$VPS_RUN VPS_CONF=$VPS_CONF vps console con; sleep 30"
+	wait_until 10 sh -c 'ls -l /proc/$(pgrep -f "^vps console con")/fd | grep -q socket'
+	sleep 0.5
+	kill -9 "$m"
+	wait_until 10 sh -c "tmux -L vpc$$ capture-pane -p | grep -q Detach" || { tmux -L "vpc$$" capture-pane -p; false; }
+	tmux -L "vpc$$" kill-server
+	vps delete -f con
+}
+
 test_logs_keep_and_escape_what_the_console_said() {
 	vps run --image tiny log -- sh -c 'printf "\033[31mred\007\n"; echo second; echo third' >/dev/null
 	expect "$(vps logs log)" '*\\x1b\[31mred\\x07*second*third*'
