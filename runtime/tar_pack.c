@@ -212,7 +212,7 @@ static int look_for_xattrs(struct packer *p, int fd)
 /* Exactly size bytes: less is filled up, more is left. */
 static int put_data(struct packer *p, int fd, uint64_t size)
 {
-	char buf[65536];
+	char buf[16384]; /* of a guest its vsock packet: AGENT_SEND_MAX */
 	uint64_t left = size;
 
 	while (left) {

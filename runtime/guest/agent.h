@@ -43,6 +43,9 @@
 #define AGENT_MAGIC	  0x41535056u /* "VPSA" */
 #define AGENT_VERSION	  1u
 #define AGENT_DATA_MAX	  65536u
+/* Linux before 6.3 has each packet of a vsock in one piece (kmalloc()): one of 64 KiB fails in a small guest whose memory
+ * is in use. */
+#define AGENT_SEND_MAX	  16384u
 #define AGENT_REQUEST_MAX (1u << 20) /* MORE frames and the request together */
 #define AGENT_WINDOW	  (256u << 10)
 

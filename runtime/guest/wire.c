@@ -206,7 +206,8 @@ int agent_out_add_error(struct agent_out *o, int r, int status, const struct vps
 int agent_out_flush(struct agent_out *o, int fd, bool wait)
 {
 	while (o->sent < o->buf.len) {
-		ssize_t n = send(fd, o->buf.s + o->sent, o->buf.len - o->sent,
+		size_t len = o->buf.len - o->sent;
+		ssize_t n = send(fd, o->buf.s + o->sent, len < AGENT_SEND_MAX ? len : AGENT_SEND_MAX,
 				 MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT));
 
 		if (n < 0 && errno == EINTR)
