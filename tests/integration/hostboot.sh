@@ -4,7 +4,7 @@
 # where: hosts
 # A host that boots: vps installed as README says, its systemd unit, reboots, and power cuts in the middle of each verb.
 . "$(dirname "$0")/../lib.sh"
-needs testhost qemu-system-x86_64
+needs testhost
 
 # h SHELL-LINE - in the test host
 host=$top/tests/vm/host

@@ -5,7 +5,7 @@
 # The test host itself, and what holds all tests together: what goes in comes out, two talk over a wire, and nothing stays of
 # it however it ends.
 . "$(dirname "$0")/../lib.sh"
-needs testhost qemu-system-x86_64
+needs testhost
 host=$top/tests/vm/host
 export VPS_TEST_MARK=$work # to find its processes by
 
