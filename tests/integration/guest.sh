@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, kvm in hardware (or nested in a test host), erofs-utils, the kernel of this host in /boot
-# where: vm
+# where: machines
 # vps-guest in vps-vmm: a Debian root from EROFS and ext4, its agent; a command; an export.
 . "$(dirname "$0")/../lib.sh" # debian_image
 needs kvm mkfs.erofs

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, kvm in hardware (or nested in a test host), erofs-utils, the kernel of this host in /boot
-# where: vm
+# where: machines
 # A tiny VPS behind a kernel of its own: every verb of a container's day, and what is only a machine's.
 . "$(dirname "$0")/../lib.sh"
 needs kvm mkfs.erofs python3

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, kvm in hardware (or nested in a test host), the kernel of this host in /boot
-# where: vm
+# where: machines
 # A VPS behind a kernel of its own: Debian with systemd, spoken to, reached, limited, stopped; and the way there and back.
 . "$(dirname "$0")/../lib.sh" # debian_image
 needs kvm mkfs.erofs python3

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, kvm in hardware (or nested in a test host), the kernel of this host in /boot
-# where: vm
+# where: machines
 # vps-vmm with a stock kernel: panic, memory, snapshot.
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../lib_vmm.sh"
