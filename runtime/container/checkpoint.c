@@ -330,13 +330,13 @@ static int refuse_obstacles(const struct vps_live *l, struct vps_err *err)
 			   process ? process : "", process ? " " : "", o.v[0].what);
 }
 
-int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
+int container_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err)
 {
 	auto_done(facts_done) struct facts f = {.work = -1, .lock = -1};
 	struct criu_job j = CRIU_JOB_INIT;
 	int r;
 
-	if (parent >= 0)
+	if (rounds > 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "no pre-copy rounds for containers");
 	r = refuse_obstacles(l, err);
 	if (r < 0)

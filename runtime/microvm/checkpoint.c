@@ -38,12 +38,12 @@ static int write_size(const struct vps_live *l, int dir, struct vps_err *err)
 	return r < 0 ? vps_err_sys(err, r, "write the checkpoint") : 0;
 }
 
-int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
+int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err)
 {
 	autoclose int fd = -1;
 	int r = write_size(l, dir, err);
 
-	(void)parent; /* no rounds before it: vm_precopy is not there */
+	(void)rounds; /* there are none without precopy */
 	if (r < 0)
 		return r;
 	fd = openat(dir, SNAPSHOT, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);

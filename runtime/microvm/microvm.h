@@ -122,7 +122,7 @@ int vm_program(const char *name, struct vps_err *err);
 /* ---- checkpoint.c ----------------------------------------------------------------- */
 
 /* runtime/driver.h. The directory has the machine's snapshot and its size. */
-int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err);
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 /* The snapshot, for reading, and the size that the restoring machine must have. fd. */
 int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err);

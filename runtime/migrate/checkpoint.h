@@ -41,9 +41,10 @@ struct checkpoint_taking {
 	int run_dir;
 	uint64_t ran; /* for checkpoint_seal */
 };
-/* Write it down into the empty directory dir: it stands still afterwards, its network held, until checkpoint_leave.
- * On failure it runs on. The run state says "checkpoint" meanwhile: after a kill, reconcile lets it run on. */
-int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, struct vps_err *err);
+/* Write it down into the directory dir, which holds so many rounds of pre-copy, or nothing: it stands still afterwards, its
+ * network held, until checkpoint_leave. On failure it runs on. The run state says "checkpoint" meanwhile: after a kill,
+ * reconcile lets it run on. */
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct checkpoint_taking *t, struct vps_err *err);
 /* go_on: it runs on. Else it is killed where it stands, and torn down. */
 int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_on, struct vps_err *err);
 

@@ -176,7 +176,7 @@ static int take_memory(struct source *s)
 	dir = r < 0 ? r : fs_open_dir(s->l.dir, HO_MEMORY);
 	if (dir < 0)
 		return vps_err_sys(s->err, dir, "memory");
-	r = checkpoint_take(&s->l, dir, &s->taking, s->err);
+	r = checkpoint_take(&s->l, dir, 0, &s->taking, s->err);
 	if (r < 0)
 		return r;
 	s->taken = true;

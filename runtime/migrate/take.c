@@ -54,7 +54,7 @@ static int open_parts(struct vps_locked *l, struct checkpoint_taking *t, struct 
 	return r;
 }
 
-int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, struct vps_err *err)
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct checkpoint_taking *t, struct vps_err *err)
 {
 	const struct vps_driver *driver = driver_of(&l->spec);
 	struct run_state s;
@@ -78,7 +78,7 @@ int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, 
 		return r;
 	}
 	r = hold(l, &t->net, true, err);
-	r = r ?: driver->checkpoint(&t->live, dir, -1, err);
+	r = r ?: driver->checkpoint(&t->live, dir, rounds, err);
 	if (r == 0)
 		return 0;
 	hold(l, &t->net, false, NULL);
