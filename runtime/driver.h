@@ -89,6 +89,10 @@ struct vps_live {
 	const struct proc_ident *init; /* verified */
 	bool paused;
 	struct vps_hold *hold; /* for checkpoint and checkpoint_end */
+	/* precopy: called, once at most, as soon as all of it runs and what was found of it is only to be written: the VPS's lock is
+	 * given up then, and of this here only cg, init and run_dir are still to be used. NULL: not wanted. */
+	void (*running)(void *arg);
+	void *running_arg;
 };
 
 /* What a round of pre-copy did. */
@@ -161,7 +165,8 @@ struct vps_driver {
 	 * directories of it named by numbers ("2/pages"); symbolic links are the driver's own and are not sent.
 	 */
 	int (*precopy)(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
-	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. */
+	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. NULL: what is
+	 * tracked costs nothing. */
 	void (*precopy_end)(const struct vps_live *l);
 };
 

@@ -128,6 +128,7 @@ void arrival_done(struct arrival *a)
 		drop_incoming(a);
 	locked_done(&a->l);
 	ho_file_done(&a->file);
+	checkpoint_sums_done(&a->sums);
 	close_fd(&a->lock);
 	close_fd(&a->dir);
 }
@@ -234,10 +235,12 @@ static int check_room(struct arrival *a, struct answer *ans)
 	ans->memory_free = memory_free();
 	if (ans->image)
 		want += o->image_size;
+	if (o->mode == VPS_MIGRATE_LIVE) /* which lies there until it runs */
+		want += o->memory;
 	/* an eighth for the file system's own */
 	if (want + want / 8 > ans->disk_free)
-		r = strv_addf(&ans->problems, "its disk%s takes %s, and %s is free in '%s' there: make room, or mount more there",
-			      ans->image ? " and image" : "", fmt_size(want, need, sizeof(need)),
+		r = strv_addf(&ans->problems, "its disk%s%s takes %s, and %s is free in '%s' there: make room, or mount more there",
+			      ans->image ? ", image" : "", o->mode == VPS_MIGRATE_LIVE ? ", memory" : "", fmt_size(want, need, sizeof(need)),
 			      fmt_size(ans->disk_free, have, sizeof(have)), a->h->conf.root);
 	if (r == 0 && o->mode != VPS_MIGRATE_STOPPED && o->memory > ans->memory_free)
 		r = strv_addf(&ans->problems,
@@ -469,12 +472,19 @@ static int put_memory(struct arrival *a, struct vps_err *err)
 
 	if (a->offer->mode != VPS_MIGRATE_LIVE)
 		return 0;
-	r = checkpoint_adopt(a->h, &a->l.spec, a->memory, NULL, err);
+	r = checkpoint_adopt(a->h, &a->l.spec, a->memory, &a->sums, NULL, err);
+	if (r == 0 && syncfs(a->memory) < 0)
+		r = vps_err_sys(err, -errno, "memory");
 	if (r < 0)
 		return r;
 	if (renameat2(a->dir, MEMORY, a->l.dir, SUSPENDED, RENAME_NOREPLACE) < 0)
 		return vps_err_sys(err, -errno, "put the memory in its place");
 	return 0;
+}
+
+int arrival_round(struct arrival *a, struct vps_err *err)
+{
+	return a->memory < 0 ? 0 : checkpoint_sums_make(&a->sums, a->memory, err);
 }
 
 /* All but the two files that say that it is there. */
