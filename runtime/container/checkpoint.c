@@ -285,9 +285,9 @@ static int dump(const struct vps_live *l, const struct facts *f, int dir, struct
 		if (r < 0)
 			return vps_err_sys(err, r, "talk to criu");
 	}
-	r = save_facts(l, f, dir, err);
-	r = r ?: save_dev(l, dir, err);
-	return r ?: cg_freeze_begin(l->cg, err);
+	r = cg_freeze_begin(l->cg, err);
+	r = r ?: save_facts(l, f, dir, err);
+	return r ?: save_dev(l, dir, err);
 }
 
 static int names(const struct facts *f, char ***ret)
