@@ -249,7 +249,7 @@ static int mount_cgroups(const char *at)
 static int become_restorer(void *arg)
 {
 	struct restore *x = arg;
-	int r = cg_enter_ns(x->b->run->cg);
+	int r = cg_tree_enter(x->b->run->cg, json_get(x->j, "groups"));
 
 	if (r == 0 && x->cgroup_at)
 		r = mount_cgroups(x->cgroup_at);
