@@ -56,16 +56,18 @@ struct checkpoint_taking {
 	uint64_t ran; /* for checkpoint_seal */
 };
 /* Write it down into the directory dir, which holds so many rounds of pre-copy, or nothing: it stands still afterwards, its
- * network held, until checkpoint_leave. On failure it runs on. The run state says "checkpoint" meanwhile: after a kill,
+ * network held, until checkpoint_leave. held: what those rounds have left to the driver, or NULL; it is in t then.
+ * On failure it runs on. The run state says "checkpoint" meanwhile: after a kill,
  * reconcile lets it run on. */
-int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct checkpoint_taking *t, struct vps_err *err);
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct vps_hold *held, struct checkpoint_taking *t,
+		    struct vps_err *err);
 /* A round of pre-copy into dir, see driver.h. A kill in the middle is reconciled like that of a checkpoint. unlock is called as
  * soon as the VPS runs again, if that is known before the end; the lock is not needed from there on. */
 struct precopy_stats;
-int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, void (*unlock)(void *arg), void *arg,
-		       struct precopy_stats *ret, struct vps_err *err);
+int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, struct vps_hold *held, void (*unlock)(void *arg),
+		       void *arg, struct precopy_stats *ret, struct vps_err *err);
 /* No checkpoint will follow on what rounds there were, if any. */
-void checkpoint_forget(struct vps_locked *l);
+void checkpoint_forget(struct vps_locked *l, struct vps_hold *held);
 /* go_on: it runs on. Else it is killed where it stands, and torn down. */
 int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_on, struct vps_err *err);
 

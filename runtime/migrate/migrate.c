@@ -571,6 +571,7 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 		.mount = -1,
 		.top = -1,
 		.mem.dir = -1,
+		.mem.hold = VPS_HOLD_INIT,
 		.began = sys_now_mono(),
 		.err = &why,
 	};
@@ -592,6 +593,7 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 	s.mem.scan = scan_free(s.mem.scan);
 	checkpoint_sums_done(&s.mem.sums);
 	close_fd(&s.mem.dir);
+	close_fd(&s.mem.hold.fd);
 	locked_done(&s.l);
 	close_fd(&s.mlock);
 	link_done(&s.link); /* waits for the other side's end */

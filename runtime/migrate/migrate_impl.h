@@ -35,6 +35,7 @@ struct source {
 		uint64_t bytes; /* of it, about */
 		struct scan *scan;
 		struct checkpoint_sums sums;
+		struct vps_hold hold; /* the driver's, over all rounds */
 		struct precopy pace;
 		char what[32]; /* for the progress bar */
 	} mem;

@@ -16,6 +16,7 @@ static void close_memory(struct source *s)
 	s->mem.scan = scan_free(s->mem.scan);
 	checkpoint_sums_done(&s->mem.sums);
 	close_fd(&s->mem.dir);
+	close_fd(&s->mem.hold.fd);
 	s->mem.rounds = 0;
 	s->mem.news = false;
 }
@@ -50,7 +51,7 @@ static int empty_memory(struct source *s)
 void source_drop_memory(struct source *s)
 {
 	if (s->mem.rounds && source_is_running(s))
-		checkpoint_forget(&s->l);
+		checkpoint_forget(&s->l, &s->mem.hold);
 	close_memory(s);
 	(void)fs_remove_tree(s->l.dir, HO_MEMORY);
 }
@@ -59,7 +60,7 @@ int source_take_memory(struct source *s)
 {
 	int r = s->mem.dir >= 0 ? 0 : open_memory(s);
 
-	r = r ?: checkpoint_take(&s->l, s->mem.dir, s->mem.rounds, &s->taking, s->err);
+	r = r ?: checkpoint_take(&s->l, s->mem.dir, s->mem.rounds, &s->mem.hold, &s->taking, s->err);
 	if (r < 0)
 		return r;
 	s->taken = s->mem.news = true;
@@ -101,7 +102,7 @@ static int write_round(struct source *s, struct precopy_round *ret)
 	if (r < 0)
 		return r;
 	ret->began = sys_now_mono();
-	r = checkpoint_precopy(&s->l, s->mem.dir, s->mem.rounds + 1, unlock, s, &st, &why);
+	r = checkpoint_precopy(&s->l, s->mem.dir, s->mem.rounds + 1, &s->mem.hold, unlock, s, &st, &why);
 	ret->written = sys_now_mono();
 	ret->bytes = st.bytes;
 	if (r < 0) {

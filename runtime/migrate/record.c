@@ -210,7 +210,7 @@ int ho_finish(struct vps_locked *l, struct vps_err *err)
 	if (lock < 0)
 		return 0; /* somebody is at it */
 	if (fs_exists(l->dir, HO_MEMORY)) {
-		checkpoint_forget(l);
+		checkpoint_forget(l, NULL);
 		(void)fs_remove_tree(l->dir, HO_MEMORY);
 	}
 	ho_recover(&h, &f.rec);

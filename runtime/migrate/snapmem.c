@@ -19,7 +19,7 @@ static int memory_begin(void *arg, struct vps_err *err)
 	int r;
 
 	m->since = sys_now_mono();
-	r = checkpoint_take(m->l, m->dir, 0, m->taking, err);
+	r = checkpoint_take(m->l, m->dir, 0, NULL, m->taking, err);
 	if (r < 0)
 		return r;
 	/* Nobody runs, but what they wrote is not in the image yet. */

@@ -90,7 +90,7 @@ static int write_down(struct vps_locked *l, const char *to, const struct progres
 		      struct checkpoint_taking *t, struct vps_err *err)
 {
 	autoclose int dir = fresh_dir(l, SUSPENDED_TMP, err);
-	int r = dir < 0 ? dir : checkpoint_take(l, dir, 0, t, err);
+	int r = dir < 0 ? dir : checkpoint_take(l, dir, 0, NULL, t, err);
 
 	if (r < 0)
 		return r;

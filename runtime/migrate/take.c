@@ -56,7 +56,8 @@ static int open_parts(struct vps_locked *l, struct checkpoint_taking *t, struct 
 }
 
 /* It is running, and its run state says that something is at it. */
-static int begin(struct vps_locked *l, struct checkpoint_taking *t, struct run_state *s, struct vps_err *err)
+static int begin(struct vps_locked *l, struct vps_hold *held, struct checkpoint_taking *t, struct run_state *s,
+		 struct vps_err *err)
 {
 	int r = need_running(l, s, err);
 
@@ -71,12 +72,17 @@ static int begin(struct vps_locked *l, struct checkpoint_taking *t, struct run_s
 	t->live = (struct vps_live){.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir,
 				    .run_dir = t->run_dir, .cg = t->cg, .init = &t->init, .hold = &t->hold};
 	r = r ?: set_phase(t, s, RUN_CHECKPOINT, err);
-	if (r < 0)
+	if (r < 0) {
 		taking_done(t);
+	} else if (held) {
+		t->hold = *held;
+		*held = VPS_HOLD_INIT;
+	}
 	return r;
 }
 
-int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct checkpoint_taking *t, struct vps_err *err)
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct vps_hold *held, struct checkpoint_taking *t,
+		    struct vps_err *err)
 {
 	const struct vps_driver *driver = driver_of(&l->spec);
 	struct run_state s;
@@ -84,7 +90,7 @@ int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct check
 
 	if (!driver->checkpoint)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "a running %s cannot be written down", driver->name);
-	r = begin(l, t, &s, err);
+	r = begin(l, held, t, &s, err);
 	if (r < 0)
 		return r;
 	r = hold(l, &t->net, true, err);
@@ -116,8 +122,8 @@ static void runs_again(void *arg)
 	x->unlock(x->arg);
 }
 
-int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, void (*unlock)(void *arg), void *arg,
-		       struct precopy_stats *ret, struct vps_err *err)
+int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, struct vps_hold *held, void (*unlock)(void *arg),
+		       void *arg, struct precopy_stats *ret, struct vps_err *err)
 {
 	const struct vps_driver *driver = driver_of(&l->spec);
 	struct round x = {.unlock = unlock, .arg = arg};
@@ -125,22 +131,23 @@ int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, void (*unl
 
 	if (!driver->precopy)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "of a running %s nobody tells what changes", driver->name);
-	r = begin(l, &x.t, &x.s, err);
+	r = begin(l, held, &x.t, &x.s, err);
 	if (r < 0)
 		return r;
 	x.t.live.running = runs_again;
 	x.t.live.running_arg = &x;
 	r = driver->precopy(&x.t.live, dir, round, ret, err);
+	*held = x.t.hold;
 	if (!x.unlocked)
 		w = set_phase(&x.t, &x.s, RUN_RUNNING, r < 0 ? NULL : err);
 	taking_done(&x.t);
 	return r ?: w;
 }
 
-void checkpoint_forget(struct vps_locked *l)
+void checkpoint_forget(struct vps_locked *l, struct vps_hold *held)
 {
 	const struct vps_driver *driver = driver_of(&l->spec);
-	struct checkpoint_taking t = {.hold = VPS_HOLD_INIT, .run_dir = -1};
+	struct checkpoint_taking t = {.hold = held ? *held : VPS_HOLD_INIT, .run_dir = -1};
 	struct run_state s;
 
 	if (!driver->precopy_end || need_running(l, &s, NULL) < 0)
@@ -150,6 +157,8 @@ void checkpoint_forget(struct vps_locked *l)
 					   .run_dir = t.run_dir, .cg = t.cg, .init = &s.init, .hold = &t.hold};
 		driver->precopy_end(&t.live);
 	}
+	if (held)
+		*held = t.hold;
 	taking_done(&t);
 }
 
