@@ -165,6 +165,12 @@ struct vps_driver {
 	 * directories of it named by numbers ("2/pages"); symbolic links are the driver's own and are not sent.
 	 */
 	int (*precopy)(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
+	/* What another host must have for a running one to go on there, as a text that fits understands, there. NULL: nothing that
+	 * the definition and the check there do not know of. */
+	int (*needs)(const struct vps_live *l, char **ret, struct vps_err *err);
+	/* Is it here? image: of a machine, as vps_run.image; -1: not known yet, and not asked. -VPS_EUNSUPPORTED names what is
+	 * missing. */
+	int (*fits)(const char *needs, int image, struct vps_err *err);
 	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. NULL: what is
 	 * tracked costs nothing. */
 	void (*precopy_end)(const struct vps_live *l);

@@ -275,6 +275,27 @@ int vmm_api_snapshot(int run_dir, int fd, bool stay_paused, int timeout_ms, stru
 	return call(run_dir, &c, err);
 }
 
+int vmm_api_cpu(int run_dir, struct vmm_cpu *ret, int timeout_ms, struct vps_err *err)
+{
+	static const char may[] = "0123456789abcdefghijklmnopqrstuvwxyz.:-";
+	struct vmm_cpu got = {0};
+	struct call c = {
+		.q = {.op = VMM_OP_CPU},
+		.more = &got,
+		.len = sizeof(got),
+		.deadline = deadline_of(timeout_ms),
+	};
+	int r = call(run_dir, &c, err);
+
+	if (r < 0)
+		return r;
+	got.text[sizeof(got.text) - 1] = 0;
+	if (!*got.text || got.text[strspn(got.text, may)])
+		return failed(-EPROTO, err);
+	*ret = got;
+	return 0;
+}
+
 int vmm_api_precopy(int run_dir, int *session, unsigned round, int fd, struct vmm_round *ret, int timeout_ms,
 		    struct vps_err *err)
 {

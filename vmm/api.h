@@ -16,6 +16,7 @@
  *     VMM_OP_GROW      arg[0] disk
  *     VMM_OP_SNAPSHOT  arg[0] 1: stay paused; arg[1] rounds of a pre-copy, the last of which comes now;
  *                      beside the request a regular file, and one for that round
+ *     VMM_OP_CPU                          struct vmm_cpu behind the answer
  *     VMM_OP_PRECOPY   arg[0] which round; a regular file beside the request, struct vmm_round
  *                      behind the answer
  *
@@ -109,6 +110,11 @@ struct vmm_stats {
 	uint32_t pad;
 };
 
+/* What a host's CPU must have for the guest to go on there, as "vps-vmm check" takes it. */
+struct vmm_cpu {
+	char text[192];
+};
+
 /* A round of a pre-copy. */
 struct vmm_round {
 	uint64_t bytes;	 /* of memory, written to the file */
@@ -135,6 +141,8 @@ int vmm_api_rate(int run_dir, unsigned disk, uint64_t bytes_per_sec, uint64_t op
 		 int timeout_ms, struct vps_err *err);
 /* The disk's file has another size now, which may only have grown: tell the guest. */
 int vmm_api_grow(int run_dir, unsigned disk, int timeout_ms, struct vps_err *err);
+/* text: letters, digits, '.', ':' and '-'. */
+int vmm_api_cpu(int run_dir, struct vmm_cpu *ret, int timeout_ms, struct vps_err *err);
 /* Pause, and write the machine to fd (regular, empty, writable): what restore= of vps-vmm takes.
  * Disks are flushed but not copied: that is the caller's while it is paused. It runs on afterwards
  * unless stay_paused. Open vsock connections are not part of it. */
@@ -166,6 +174,7 @@ enum vmm_op {
 	VMM_OP_GROW,
 	VMM_OP_SNAPSHOT,
 	VMM_OP_PRECOPY,
+	VMM_OP_CPU,
 };
 
 struct vmm_request {

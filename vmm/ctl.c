@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "vmm/machine.h"
+#include "vmm/snapcpu.h"
 #include "vmm/snapshot.h"
 
 struct reply {
@@ -126,6 +127,23 @@ static void op_stats(struct ctl_client *c)
 		shutdown(c->s.fd, SHUT_RDWR);
 }
 
+static void op_cpu(struct ctl_client *c)
+{
+	struct {
+		struct vmm_answer head;
+		struct vmm_cpu cpu;
+	} a = {.head.version = VMM_API_VERSION};
+	struct vcpu *v = &c->ctl->m->vm.cpus[0];
+	int khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
+	uint32_t words[SNAPCPU_WORDS];
+
+	_Static_assert(sizeof(a.cpu.text) == SNAPCPU_TEXT, "room for it");
+	snapcpu_words(v->cpuid, words);
+	snapcpu_text(words, khz > 0 ? (uint32_t)khz : 0, a.cpu.text);
+	if (sys_send_fds(c->s.fd, &a, sizeof(a), NULL, 0) < 0)
+		shutdown(c->s.fd, SHUT_RDWR);
+}
+
 static int op_snapshot(struct ctl_client *c, const struct vmm_request *q, const int fds[2], struct vps_err *err)
 {
 	struct machine *m = c->ctl->m;
@@ -181,6 +199,9 @@ static int handle(struct ctl_client *c, const struct vmm_request *q, int fds[2],
 		return b ? blk_grow(b, err) : no_disk(q->arg[0], err);
 	case VMM_OP_SNAPSHOT:
 		return op_snapshot(c, q, fds, err);
+	case VMM_OP_CPU:
+		op_cpu(c);
+		return 1;
 	case VMM_OP_PRECOPY:
 		return op_precopy(c, q->arg[0], &fds[0], err);
 	}

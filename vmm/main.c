@@ -21,7 +21,8 @@
  *              read (its bytes go to the guest), or out: only written
  *     disk     in this order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
  *
- * "vps-vmm check": can this host run a stock kernel? Status 0, or 1 with the reason on stdout.
+ * "vps-vmm check [CPU]": can this host run a stock kernel, and let a guest go on that has seen such a CPU (the text of
+ * vmm_api_cpu)? Status 0, or 1 with the reason on stdout.
  *
  * Exit status and signals: vmm/api.h. Every signal that can be caught asks the guest to stop.
  */
@@ -43,6 +44,7 @@
 #include "vmm/filter.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
+#include "vmm/snapcpu.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FILTERED false /* a sanitizer asks the kernel for more */
@@ -415,11 +417,14 @@ static _Noreturn void end(const struct main *x, unsigned reboot, int sig, int co
 	_exit(code);
 }
 
-static int check(void)
+static int check(const char *cpu)
 {
 	struct vps_err err = {0};
 	autoclose int kvm = kvm_open(-1, &err);
 	int r = kvm < 0 ? kvm : kvm_check_stock_kernel(&err);
+
+	if (r == 0 && cpu)
+		r = snapcpu_check_host(kvm, cpu, &err);
 
 	if (r < 0)
 		puts(err.msg);
@@ -434,8 +439,8 @@ int main(int argc, char **argv)
 	char why[160] = "";
 	int code = -1, r;
 
-	if (argc == 2 && str_eq(argv[1], "check"))
-		return check();
+	if ((argc == 2 || argc == 3) && str_eq(argv[1], "check"))
+		return check(argv[2]);
 	r = walls(&reboots, &err);
 
 	x.o.filtered = FILTERED;

@@ -156,6 +156,33 @@ void vm_precopy_end(const struct vps_live *l)
 		close_fd(&l->hold->fd);
 }
 
+/* ---- elsewhere -------------------------------------------------------------------------- */
+
+/* "CPU DIGEST". */
+int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err)
+{
+	char image[DIGEST_LEN];
+	struct vmm_cpu cpu;
+	int r = vmm_api_cpu(l->run_dir, &cpu, ASK_MS, err);
+
+	if (r < 0)
+		return r;
+	if (fs_read_buf(l->run_dir, IMAGE, image, sizeof(image)) <= 0)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "it was started by an older vps: restart it");
+	*ret = str_fmt("%s %s", cpu.text, image);
+	return *ret ? 0 : vps_err_sys(err, -ENOMEM, "machine");
+}
+
+int vm_fits(const char *needs, int image, struct vps_err *err)
+{
+	const char *space = needs ? strchr(needs, ' ') : NULL;
+	autofree char *cpu = space ? strndup(needs, (size_t)(space - needs)) : NULL;
+
+	if (!cpu || !digest_valid(space + 1))
+		return vps_err_set(err, VPS_EUNSUPPORTED, "what the machine needs is not known: use the same vps on both hosts");
+	return image < 0 ? vm_host_check_cpu(cpu, err) : vm_image_check(image, space + 1, err);
+}
+
 /* ---- the end ----------------------------------------------------------------------------- */
 
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err)

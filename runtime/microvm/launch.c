@@ -68,9 +68,14 @@ static int open_kvm(struct vps_err *err)
 
 int vm_host_check(struct vps_err *err)
 {
+	return vm_host_check_cpu(NULL, err);
+}
+
+int vm_host_check_cpu(const char *cpu, struct vps_err *err)
+{
 	char path[4096];
 	char *argv[] = {monitor_program("vps-vmm", PKGLIBEXECDIR, path, sizeof(path)),
-			(char *)(uintptr_t)"check", NULL};
+			(char *)(uintptr_t)"check", (char *)(uintptr_t)cpu, NULL};
 	auto_strbuf out = STRBUF_INIT;
 	struct vps_err why = {0};
 	struct proc_opts o = PROC_OPTS_INIT;
@@ -256,12 +261,12 @@ static int make_ctl(struct vm_prep *p, const struct vps_run *run, struct vps_err
 }
 
 /* The guest has it mounted, and parts of it in its memory. Within one host it cannot have become another. */
-static int check_image(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
+int vm_image_check(int image, const char *digest, struct vps_err *err)
 {
 	char have[DIGEST_LEN];
-	int r = *p->jail.size.image ? img_erofs_digest(run->image, have, err) : 0;
+	int r = img_erofs_digest(image, have, err);
 
-	if (r < 0 || !*p->jail.size.image || str_eq(have, p->jail.size.image))
+	if (r < 0 || str_eq(have, digest))
 		return r;
 	return vps_err_set(err, VPS_EUNSUPPORTED, "the disk that this host has made of its image is not, byte for byte, the one "
 			   "that the guest has mounted: another mkfs.erofs, or an image of an older vps, was at work; use --restart");
@@ -275,7 +280,8 @@ static int make_memory(struct vm_prep *p, const struct vps_run *run, struct vps_
 	r = p->cache = open_cache(run, err);
 	if (r >= 0 && run->checkpoint >= 0) {
 		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, p->jail.fds.rounds, err);
-		r = r < 0 ? r : check_image(p, run, err);
+		if (r >= 0 && *p->jail.size.image)
+			r = vm_image_check(run->image, p->jail.size.image, err);
 		return r < 0 ? r : make_modules(p, run, err);
 	}
 	r = r < 0 ? r : vm_kernel_open(run->spec->kernel, &p->kernel, err);

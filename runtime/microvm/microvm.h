@@ -120,6 +120,10 @@ int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, lon
 		      struct vps_err *err);
 /* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
 int vm_host_check(struct vps_err *err);
+/* And can a guest go on here that needs such a CPU (vmm_api_cpu; NULL: any)? */
+int vm_host_check_cpu(const char *cpu, struct vps_err *err);
+/* Is that the EROFS that a guest of another host has mounted? -VPS_EUNSUPPORTED. */
+int vm_image_check(int image, const char *digest, struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */
 int vm_program(const char *name, struct vps_err *err);
 
@@ -130,6 +134,8 @@ int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
 void vm_precopy_end(const struct vps_live *l);
+int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err);
+int vm_fits(const char *needs, int image, struct vps_err *err);
 /* In a checkpoint's directory, when it is to go to another host: the modules of size.modules. */
 #define VM_MODULES_HERE "modules"
 /* The snapshot, for reading, with its rounds, and the size that the restoring machine must have. fd. */

@@ -283,8 +283,12 @@ static int check_means(struct arrival *a, struct answer *ans)
 	auto_done(criu_done) struct criu c = {0};
 	struct vps_err why = {0};
 
-	if (!driver_of(&a->offer->spec)->checkpoint)
+	const struct vps_driver *driver = driver_of(&a->offer->spec);
+
+	if (!driver->checkpoint)
 		return strv_add(&ans->problems, "that host cannot bring a memory back: use --restart");
+	if (driver->fits && driver->fits(a->offer->needs, -1, &why) < 0)
+		return strv_addf(&ans->problems, "that host cannot go on with its memory: %s; or use --restart", why.msg);
 	if (a->offer->spec.isolation != ISOLATION_CONTAINER)
 		return 0;
 	if (criu_find(&a->h->conf, &c, &why) < 0 || criu_check(&c, &why) < 0)
@@ -482,8 +486,31 @@ static int put_memory(struct arrival *a, struct vps_err *err)
 	return 0;
 }
 
+/* A machine's image as its guest sees it: made while the other side runs, and the same, or it shall run on there. */
+static int ready_image(struct arrival *a, struct vps_err *err)
+{
+	const struct vps_driver *driver = driver_of(&a->l.spec);
+	auto_done(img_info_done) struct img_info info = {0};
+	struct img_store *images;
+	autoclose int fd = -1;
+	int r;
+
+	if (a->image_ready || !driver->machine || a->offer->mode != VPS_MIGRATE_LIVE || !digest_valid(a->digest))
+		return 0;
+	r = vps_host_images(a->h, &images, err);
+	r = r ?: img_inspect(images, a->digest, &info, err);
+	r = r ?: img_erofs_open(images, &info, a->l.spec.id_base, NULL, &fd, err);
+	r = r ?: driver->fits(a->offer->needs, fd, err);
+	a->image_ready = r == 0;
+	return r;
+}
+
 int arrival_round(struct arrival *a, struct vps_err *err)
 {
+	int r = ready_image(a, err);
+
+	if (r < 0)
+		return r;
 	return a->memory < 0 ? 0 : checkpoint_sums_make(&a->sums, a->memory, err);
 }
 

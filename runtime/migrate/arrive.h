@@ -29,6 +29,7 @@ struct arrival {
 	int upper;
 	int blocks;	     /* directory of a machine's disk */
 	int memory;	     /* of its checkpoint */
+	bool image_ready; /* of a machine: its EROFS is made, and is the same */
 	struct checkpoint_sums sums; /* of what has come of that */
 };
 #define ARRIVAL_INIT \

@@ -692,12 +692,60 @@ static void test_cpu_fits(void **state)
 	have.entry[2].eax = 0xf7;
 	assert_false(snapcpu_fits(&seen, &have, why, sizeof(why)));
 	assert_string_equal(why, "CPUID 0x7,1: eax bit 3");
+	assert_true(snapcpu_fits(&have, &have, why, sizeof(why)));
 	have.nent = 1;
 	assert_false(snapcpu_fits(&seen, &have, why, sizeof(why)));
 	assert_string_equal(why, "CPUID 0x7,0: ebx bit 4");
 	assert_true(snapcpu_fits(&have, &seen, why, sizeof(why)) == false);
 	have.nent = UINT32_MAX; /* no count is believed */
 	snapcpu_fits(&have, &have, why, sizeof(why));
+}
+
+/* The same as a text. */
+static void test_cpu_text(void **state)
+{
+	static const char *const bad[] = {"", "x86-1:", "x86-2:1.0.0.0.0.0.0.0.0.0.0.0.0.0", "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0",
+					  "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0.0 "};
+	uint32_t w[SNAPCPU_WORDS] = {0}, got[SNAPCPU_WORDS] = {0}, khz = 0;
+	char text[SNAPCPU_TEXT], why[64];
+
+	memset(w, 0xff, sizeof(w));
+	snapcpu_text(w, UINT32_MAX, text);
+	assert_true(strlen(text) < SNAPCPU_TEXT - 1);
+	assert_int_equal(snapcpu_parse(text, got, &khz), 0);
+	assert_memory_equal(w, got, sizeof(w));
+	assert_int_equal(khz, UINT32_MAX);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(snapcpu_parse(bad[i], got, &khz), -EPROTO);
+	got[2] = w[2] & ~(1u << 5);
+	assert_false(snapcpu_words_fit(w, got, why, sizeof(why)));
+	memcpy(got, w, sizeof(w));
+	got[2] &= ~(1u << 5);
+	assert_false(snapcpu_words_fit(w, got, why, sizeof(why)));
+	assert_string_equal(why, "avx2: CPUID 0x7,0: ebx bit 5");
+	assert_true(snapcpu_words_fit(got, w, why, sizeof(why)));
+	assert_true(snapcpu_tsc_near(2000000, 2000100) && !snapcpu_tsc_near(2000000, 2100000) && snapcpu_tsc_near(0, 5));
+}
+
+/* What a machine says of its CPU, its own host has. */
+static void test_cpu_here(void **state)
+{
+	struct machine_opts o = opts("io");
+	struct vps_err why = {0};
+	struct vmm_cpu cpu;
+	uint32_t w[SNAPCPU_WORDS], khz;
+	autoclose int kvm = kvm_open(-1, NULL);
+
+	start(&o);
+	OK(vmm_api_cpu(b.dir->fd, &cpu, WAIT, &err));
+	if (snapcpu_check_host(kvm, cpu.text, &why) < 0)
+		fail_msg("%s", why.msg);
+	assert_int_equal(snapcpu_parse(cpu.text, w, &khz), 0);
+	w[5] = UINT32_MAX;
+	snapcpu_text(w, khz, cpu.text);
+	assert_int_equal(snapcpu_check_host(kvm, cpu.text, &why), -VPS_EUNSUPPORTED);
+	assert_non_null(strstr(why.msg, "CPUID 0x7,1: eax bit"));
+	assert_int_equal(snapcpu_check_host(kvm, "x86-9:", NULL), -VPS_EUNSUPPORTED);
 }
 
 static void test_sum(void **state)
@@ -720,6 +768,7 @@ int main(void)
 {
 	const struct CMUnitTest pure[] = {
 		cmocka_unit_test(test_cpu_fits),
+		cmocka_unit_test(test_cpu_text),
 		cmocka_unit_test(test_sum),
 	};
 	const struct CMUnitTest machines[] = {
@@ -732,6 +781,7 @@ int main(void)
 		T(test_snapshot),
 		T(test_wrong_snapshots),
 		T(test_forged_snapshots),
+		T(test_cpu_here),
 		T(test_rounds_are_the_memory),
 		T(test_rounds_given_up),
 	};
