@@ -30,6 +30,7 @@
 /* erofs_fs.h: the superblock's seconds and nanoseconds of its making. */
 #define MADE_AT	   (1024 + 24)
 #define MADE_LEN   12
+#define UUID	   "76707300-0000-4000-8000-000000000000" /* nobody looks for it by that */
 #define SUM_XATTR  "trusted.vps.sha256"
 
 struct build {
@@ -37,7 +38,6 @@ struct build {
 	uint32_t id_base;
 	int layers[MAX_LAYERS];
 	size_t n;
-	char uuid[40];
 };
 
 /* ---- A ------------------------------------------------------------------------- */
@@ -144,8 +144,8 @@ static int become(int userns, struct vps_err *err)
 static int run_mkfs(const struct build *b, struct vps_err *err)
 {
 	/* the file is its stdout: the one fd that it has */
-	const char *const argv[] = {"mkfs.erofs", "--quiet", "-d1", "--preserve-mtime", "-Enosbcrc", "-U", b->uuid,
-				    "/proc/self/fd/1", "root", NULL};
+	static const char *const argv[] = {"mkfs.erofs", "--quiet", "-d1", "--preserve-mtime", "-Enosbcrc", "-U" UUID,
+					   "/proc/self/fd/1", "root", NULL};
 	struct proc_opts o = PROC_OPTS_INIT;
 
 	o.out_fd = b->out;
@@ -225,12 +225,6 @@ static int open_layers(struct img_store *s, const struct img_info *image, struct
 	return 0;
 }
 
-/* Of the top layer's chain id, as hex. */
-static void make_uuid(const char *hex, char uuid[40])
-{
-	snprintf(uuid, 40, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
-}
-
 static int forget_when(int fd)
 {
 	static const uint8_t never[MADE_LEN];
@@ -270,7 +264,6 @@ static int make(struct img_store *s, const struct img_info *image, uint32_t id_b
 	char digest[DIGEST_LEN];
 
 	b.out = out;
-	make_uuid(name, b.uuid);
 	if (out < 0 || fchown(out, id_base, id_base) < 0)
 		return vps_err_sys(err, -errno, "make the EROFS");
 	r = open_layers(s, image, &b, err);
