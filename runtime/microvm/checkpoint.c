@@ -141,6 +141,9 @@ int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy
 	}
 	round_name(name, round);
 	r = r < 0 ? r : (fd = new_file(dir, name, err));
+	/* it never stands still for that; but run_dir and hold what l refers to may go with the lock */
+	if (r >= 0 && l->running)
+		l->running(l->running_arg);
 	r = r < 0 ? r : one_round(l, round, fd, &done, err);
 	if (r < 0) {
 		vm_precopy_end(l);

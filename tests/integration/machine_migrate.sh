@@ -126,16 +126,22 @@ test_what_cannot_go_on_there_stays_here() {
 	host_b vps delete -f r1
 }
 
+# all_of PID - and what it has started
+all_of() {
+	local p
+	echo "$1"
+	for p in $(pgrep -P "$1"); do all_of "$p"; done
+}
 test_killed_in_a_round() {
 	machine k1
 	local pid vmm
 	host_a vps exec k1 sh -c 'head -c 40000000 /dev/urandom >/dev/shm/big'
 	# the command: it goes on here, and can be moved the next time
 	host_a timeout 300 vps migrate -q --require-live --limit 2M --rsh "$work/to-b" k1 hostb >"$work/.out" 2>&1 &
-	wait_until 60 eval 'ls "$work"/a/root/instances/*/memory/memory.1'
-	pid=$(pgrep -P $!)
-	kill -9 "$pid"
-	wait || true
+	wait_until 60 eval 'ls "$work"/a/root/instances/*/moving/memory.1'
+	pid=$!
+	kill -9 $(all_of "$pid") || true
+	wait "$pid" || true
 	is host_a k1 running
 	expect "$(host_a vps exec k1 cat /root/starts)" start
 	wait_until 60 eval '[ -z "$(host_b vps list -aq)" ]'
@@ -147,7 +153,7 @@ test_killed_in_a_round() {
 	[ -n "$vmm" ] || vmm=$(grep -ohE '"pid": ?[0-9]+' "$work"/a/run/*/state.json | head -1 | grep -oE '[0-9]+')
 	host_a timeout 300 vps migrate -q --require-live --limit 2M --rsh "$work/to-b" k1 hostb >"$work/.out" 2>&1 &
 	pid=$!
-	wait_until 60 eval 'ls "$work"/a/root/instances/*/memory/memory.1'
+	wait_until 60 eval 'ls "$work"/a/root/instances/*/moving/memory.1'
 	kill -9 "$vmm"
 	wait $pid || true
 	cat "$work/.out"
