@@ -171,13 +171,13 @@ struct json_out;
 int cg_tree_save(struct cg *cg, struct json_out *o, const char *key, struct vps_err *err);
 /* The groups again, empty. -EBADMSG for what cg_tree_save cannot have written. */
 int cg_tree_make(struct cg *cg, const struct json *tree, struct vps_err *err);
-/* Every process in ns/ into its own, then the settings. */
+/* Every process that is brought back into its own. */
 int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err);
-/* Processes of ns/ that are not of a PID namespace below ours (a restorer and its like) go to the keepers. */
+/* Before that: processes that are not of a PID namespace below ours (a restorer and its like) go to the keepers. */
 int cg_tree_leave(struct cg *cg, struct vps_err *err);
-/* In a forked child that makes a checkpoint's processes: into ns/ and the v1 groups, and a cgroup namespace whose root
- * ns/ is. */
-int cg_enter_ns(struct cg *cg);
+/* After cg_tree_make, in a forked child that makes a checkpoint's processes: into a cgroup namespace whose root ns/ is, the v1
+ * groups, and a group of its own below ns/; then all groups get their settings and controllers. */
+int cg_tree_enter(struct cg *cg, const struct json *tree);
 /* Absolute path of ns/; owned. NULL when out of memory. */
 char *cg_ns_path(const struct cg *cg);
 /* cgroup.freeze of the group, for writing: "0" thaws it. The caller's to close; or -errno. */

@@ -28,6 +28,11 @@ static const char *const settings[] = {
 	"cpuset.mems", "io.weight", "memory.high", "memory.low", "memory.max", "memory.min", "memory.oom.group",
 	"memory.swap.high", "memory.swap.max", "memory.zswap.max", "pids.max",
 };
+/*
+ * Below ns/, while processes are brought back: a group with processes cannot pass on controllers, and files of the tenant's
+ * groups that come with these (memory.events) may be open or watched, so they must be there before any process is.
+ */
+#define RESTORING "vps.restoring"
 /* What systemd hands to a delegate beside the directory (/sys/kernel/cgroup/delegate has the kernel's list). */
 static const char *const delegated[] = {"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"};
 
@@ -195,23 +200,31 @@ static bool path_ok(const char *path)
 	}
 }
 
-static int make_group(int ns, uid_t base, const struct json *g)
+/* kernfs gives a new group to who makes it; the tenant's root did. */
+static int make_dir(int ns, uid_t base, const char *path)
 {
-	const char *path = json_str(json_get(g, "path"), NULL);
-	uint64_t uid = json_u64(json_get(g, "uid"), UINT64_MAX), gid = json_u64(json_get(g, "gid"), UINT64_MAX);
 	int r = 0;
 
-	if (!path || !path_ok(path) || uid > UINT16_MAX || gid > UINT16_MAX)
-		return -EBADMSG;
-	if (!*path)
-		return 0;
-	/* kernfs gives a new group to who makes it; the tenant's root did. */
 	setfsuid(base);
 	setfsgid(base);
 	if (mkdirat(ns, path, 0755) < 0 && errno != EEXIST)
 		r = -errno;
 	setfsuid(geteuid());
 	setfsgid(getegid());
+	return r;
+}
+
+static int make_group(int ns, uid_t base, const struct json *g)
+{
+	const char *path = json_str(json_get(g, "path"), NULL);
+	uint64_t uid = json_u64(json_get(g, "uid"), UINT64_MAX), gid = json_u64(json_get(g, "gid"), UINT64_MAX);
+	int r;
+
+	if (!path || !path_ok(path) || uid > UINT16_MAX || gid > UINT16_MAX)
+		return -EBADMSG;
+	if (!*path)
+		return 0;
+	r = make_dir(ns, base, path);
 	if (r < 0 || (uid == 0 && gid == 0))
 		return r;
 	autoclose int dir = fs_open_dir(ns, path);
@@ -236,6 +249,7 @@ int cg_tree_make(struct cg *cg, const struct json *tree, struct vps_err *err)
 		r = -EBADMSG;
 	for (size_t i = 0; r == 0 && i < json_len(tree); i++)
 		r = make_group(ns, st.st_uid, json_at(tree, i));
+	r = r ?: make_dir(ns, st.st_uid, RESTORING);
 	return r < 0 ? vps_err_sys(err, r, "make the groups of '%s' again", cg->name) : 0;
 }
 
@@ -276,7 +290,7 @@ static int place_group(int ns, const struct members *m, const struct json *g)
 	autofree char *file = str_fmt("%s%scgroup.procs", path, *path ? "/" : "");
 	int r = file ? 0 : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && *path && i < json_len(pids); i++) {
+	for (size_t i = 0; r == 0 && i < json_len(pids); i++) {
 		struct member key = {.inner = (pid_t)json_int(json_at(pids, i), 0)};
 		const struct member *x = bsearch(&key, m->v, m->n, sizeof(key), by_inner);
 		char text[16];
@@ -316,16 +330,16 @@ int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err)
 {
 	struct members m = {0};
 	autoclose int ns = open_ns(cg);
-	int r = ns < 0 ? ns : each_pid(ns, add_member, &m);
+	autoclose int from = ns < 0 ? ns : fs_open_dir(ns, RESTORING);
+	int r = from < 0 ? from : each_pid(from, add_member, &m);
 
 	if (m.n)
 		qsort(m.v, m.n, sizeof(*m.v), by_inner);
 	for (size_t i = 0; r == 0 && i < json_len(tree); i++)
 		r = place_group(ns, &m, json_at(tree, i));
 	free(m.v);
-	/* Top-down, and only now: a group with processes cannot pass on controllers. */
-	for (size_t i = 0; r == 0 && i < json_len(tree); i++)
-		set_group(ns, json_at(tree, i));
+	if (r == 0) /* what is still in it is nobody's of the tenant */
+		(void)unlinkat(ns, RESTORING, AT_REMOVEDIR);
 	return r < 0 ? vps_err_sys(err, r, "put the processes of '%s' into their groups", cg->name) : 0;
 }
 
@@ -351,12 +365,13 @@ int cg_tree_leave(struct cg *cg, struct vps_err *err)
 {
 	struct mover mv = {.to = cg_monitors_fd(cg->h, err)};
 	autoclose int ns = open_ns(cg);
-	int r = mv.to < 0 ? mv.to : ns < 0 ? ns : each_pid(ns, move_ours, &mv);
+	autoclose int from = ns < 0 ? ns : fs_open_dir(ns, RESTORING);
+	int r = mv.to < 0 ? mv.to : from < 0 ? from : each_pid(from, move_ours, &mv);
 
 	return r < 0 ? vps_err_sys(err, r, "leave the groups of '%s'", cg->name) : 0;
 }
 
-int cg_enter_ns(struct cg *cg)
+int cg_tree_enter(struct cg *cg, const struct json *tree)
 {
 	int ns = cg_clone_fd(cg), r;
 
@@ -364,7 +379,13 @@ int cg_enter_ns(struct cg *cg)
 		return ns;
 	r = fs_write(ns, "cgroup.procs", "0");
 	r = r ?: cg_enter_v1(cg);
-	return r == 0 && unshare(CLONE_NEWCGROUP) < 0 ? -errno : r;
+	if (r == 0 && unshare(CLONE_NEWCGROUP) < 0)
+		r = -errno;
+	r = r ?: fs_write(ns, RESTORING "/cgroup.procs", "0");
+	/* Top-down, and only now: nobody is in ns/ itself. */
+	for (size_t i = 0; r == 0 && i < json_len(tree); i++)
+		set_group(ns, json_at(tree, i));
+	return r;
 }
 
 char *cg_ns_path(const struct cg *cg)

@@ -125,6 +125,8 @@ int cli_uuid_args(struct cli *c, struct vps_err *err);
  * Prints the name (not with -q) as each is done, errors at once; the first failure's exit code. */
 int cli_each(struct cli *c, char *const *names,
 	     int (*fn)(struct cli *c, const char *name, struct vps_err *err));
+/* fn for each of 0 to n - 1, in up to `most` processes at once; the first failure's exit code. A signal goes to all. */
+int cli_spread(struct cli *c, size_t n, unsigned most, int (*fn)(struct cli *c, size_t i, void *arg), void *arg);
 /* --timeout in milliseconds, dflt when it was not given. */
 int cli_timeout(const struct cli *c, int dflt, int *ret, struct vps_err *err);
 /* True once SIGINT, SIGTERM or SIGHUP came. */
@@ -152,6 +154,8 @@ static inline void table_freep(struct table **t) { *t = table_free(*t); }
  * cli_interrupted). */
 const struct progress *cli_progress(struct cli *c);
 void cli_progress_end(void);
+/* No bars from here on: other processes have the terminal as well. */
+void cli_progress_off(void);
 
 /* ---- terminals -------------------------------------------------------------- */
 int term_raw(int fd);	   /* remembers; restored by term_restore or at exit */

@@ -96,6 +96,8 @@ const struct cli_opt migrate_opts[] = {
 	{"force-here", 0, NULL, "the other host is lost for good: what is here is the VPS"},
 	{"compress", 0, "zstd|none", "of what is sent (default none)"},
 	{"limit", 0, "SIZE", "bytes a second at most"},
+	{"downtime", 0, "TIME", "live: pause to aim at, by rounds of memory before it (default 300ms; any: no rounds)"},
+	{"parallel", 0, "N", "so many of them at once (default 1)"},
 	{"timeout", 't', "TIME", "give up and let it go on here, when it takes longer"},
 	{"stop-timeout", 0, "TIME", "force the stop of a restart after this time"},
 	{"rsh", 'e', "CMD", "command that leads to the other host (default ssh)"},

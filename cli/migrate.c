@@ -2,8 +2,12 @@
 /* migrate: VPSes to another host. */
 #include "cli/verbs.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "base/fs.h"
 
 static bool ask(void *arg, const char *question)
 {
@@ -27,6 +31,7 @@ static bool interrupted(void *arg)
 static int parse_opts(struct cli *c, struct vps_migrate_opts *o, struct vps_err *err)
 {
 	const char *compress = cli_value(c, "compress"), *limit = cli_value(c, "limit"), *stop = cli_value(c, "stop-timeout");
+	const char *downtime = cli_value(c, "downtime");
 	uint64_t ms;
 	int r;
 
@@ -53,6 +58,15 @@ static int parse_opts(struct cli *c, struct vps_migrate_opts *o, struct vps_err 
 		return vps_err_set(err, VPS_EUSAGE, "--compress '%s': it is zstd or none", compress);
 	if (limit && (parse_size(limit, &o->limit) < 0 || o->limit < 1024))
 		return vps_err_set(err, VPS_EUSAGE, "--limit '%s': bytes a second, as in 100M", limit);
+	if (downtime) {
+		r = parse_duration_ms(downtime, &ms);
+		if (str_eq(downtime, "any"))
+			o->downtime_ms = -1;
+		else if (r < 0 || ms == 0 || ms > INT32_MAX)
+			return vps_err_set(err, VPS_EUSAGE, "--downtime '%s': a time, as in 100ms, or any", downtime);
+		else
+			o->downtime_ms = (int)ms;
+	}
 	if (stop) {
 		r = parse_duration_ms(stop, &ms);
 		if (r < 0 || ms > INT32_MAX)
@@ -98,7 +112,14 @@ static void json_result(struct json_out *o, const char *name, int r, const struc
 	if (!dry_run) {
 		jo_u64(o, "sent", res->sent);
 		jo_u64(o, "rounds", res->rounds);
+		jo_array(o, "memory_rounds");
+		for (unsigned i = 0; i < res->memory_rounds; i++)
+			jo_u64(o, NULL, res->memory_round[i]);
+		jo_end_array(o);
+		jo_u64(o, "memory_sent", res->memory_sent);
+		jo_u64(o, "predicted_pause_us", res->predicted_us);
 		jo_u64(o, "pause_us", res->pause_us);
+		jo_u64(o, "pause_there_us", res->pause_there_us);
 		jo_u64(o, "total_us", res->total_us);
 		jo_bool(o, "started", res->started);
 		jo_bool(o, "kept", res->kept);
@@ -141,8 +162,12 @@ static void print_done(struct cli *c, const char *name, const struct vps_migrate
 		return;
 	printf("%s: moved to %s: %s sent in %.1f s", name, res->host ? res->host : "the other host",
 	       fmt_size(res->sent, sent, sizeof(sent)), (double)res->total_us / 1e6);
+	if (res->memory_rounds)
+		printf(", memory in %u rounds and a rest", res->memory_rounds);
 	if (res->pause_us)
 		printf(", paused %.0f ms", (double)res->pause_us / 1e3);
+	if (res->pause_us && res->pause_there_us)
+		printf(" (%.0f ms of it there)", (double)res->pause_there_us / 1e3);
 	printf("%s%s\n", res->started ? ", running there" : ", stopped there", res->kept ? "; a stopped copy is kept here" : "");
 	for (char **p = res->notes; p && *p; p++) {
 		fprintf(stderr, "vps: note: ");
@@ -155,6 +180,9 @@ struct job {
 	const struct vps_migrate_opts *o;
 	struct json_out *out;
 	bool only_continue, clone;
+	/* of several at once */
+	char *const *names;
+	int *texts; /* memfds, with --json */
 };
 
 /* A clone here, which moves under the name that the original has; what did not move goes again. */
@@ -209,16 +237,104 @@ static int migrate_one(struct cli *c, const char *name, const struct job *j)
 
 /* One after the other: they share one disk and one wire. The first failure's exit code; those after it are tried all the
  * same. */
-static int migrate_names(struct cli *c, char *const *names, const struct job *j)
+static int migrate_in_turn(struct cli *c, const struct job *j)
 {
 	int code = EXIT_OK;
 
-	for (char *const *p = names; p && *p && !cli_interrupted; p++) {
+	for (char *const *p = j->names; p && *p && !cli_interrupted; p++) {
 		int one = migrate_one(c, *p, j);
 		if (code == EXIT_OK)
 			code = one;
 	}
 	return cli_interrupted && code == EXIT_OK ? EXIT_INTERRUPTED : code;
+}
+
+/* In a process of its own. What it says is one line, or a text that is put together later. */
+static int migrate_aside(struct cli *c, size_t i, void *arg)
+{
+	struct vps_migrate_opts o;
+	struct job j = *(struct job *)arg;
+	auto_strbuf sb = STRBUF_INIT;
+	struct json_out out = JSON_OUT(&sb, true);
+	int r;
+
+	o = *j.o;
+	o.ask = NULL;
+	j.o = &o;
+	cli_progress_off();
+	if (j.out)
+		j.out = &out;
+	r = migrate_one(c, j.names[i], &j);
+	if (j.out && (sb_ok(&sb) < 0 || fs_write_all(j.texts[i], sb.s, sb.len) < 0))
+		return EXIT_RESOURCE;
+	return r;
+}
+
+static int open_texts(struct job *j, size_t n, struct vps_err *err)
+{
+	j->texts = calloc(n + 1, sizeof(*j->texts));
+	if (!j->texts)
+		return vps_err_sys(err, -ENOMEM, "migrate");
+	for (size_t i = 0; i < n; i++)
+		j->texts[i] = -1;
+	for (size_t i = 0; j->out && i < n; i++) {
+		j->texts[i] = memfd_create("migrate", MFD_CLOEXEC);
+		if (j->texts[i] < 0)
+			return vps_err_sys(err, -errno, "migrate");
+	}
+	return 0;
+}
+
+/* The objects, in the order of the names; of who was killed there is none. */
+static void join_texts(const struct job *j, size_t n, struct strbuf *sb)
+{
+	const char *before = "[\n";
+
+	for (size_t i = 0; i < n; i++) {
+		autofree char *text = NULL;
+		if (lseek(j->texts[i], 0, SEEK_SET) < 0 || fs_read_fd(j->texts[i], 64u << 20, &text, NULL) < 0 || !*text)
+			continue;
+		sb_addf(sb, "%s%s", before, text);
+		before = ",\n";
+	}
+	sb_add(sb, *before == '[' ? "[]" : "\n]");
+}
+
+static int migrate_at_once(struct cli *c, struct job *j, unsigned most, struct strbuf *sb)
+{
+	size_t n = strv_len(j->names);
+	struct vps_err err = {0};
+	int r = open_texts(j, n, &err);
+
+	r = r < 0 ? cli_fail(c, r, &err) : cli_spread(c, n, most, migrate_aside, j);
+	if (j->out)
+		join_texts(j, n, sb);
+	for (size_t i = 0; j->texts && i < n; i++)
+		close_fd(&j->texts[i]);
+	free(j->texts);
+	return r;
+}
+
+static int migrate_names(struct cli *c, struct job *j, struct strbuf *sb)
+{
+	const char *text = cli_value(c, "parallel");
+	uint64_t most = 1;
+	int r;
+
+	if (text && (parse_u64(text, 256, &most) < 0 || most == 0))
+		return cli_usage(c, "--parallel '%s': how many at once, 1 to 256", text);
+	if (most > 1 && strv_len(j->names) > 1) {
+		r = migrate_at_once(c, j, (unsigned)most, sb);
+	} else {
+		if (j->out)
+			jo_array(j->out, NULL);
+		r = migrate_in_turn(c, j);
+		if (j->out)
+			jo_end_array(j->out);
+	}
+	if (j->out)
+		cli_print_json(sb);
+	return r;
 }
 
 static int force_here(struct cli *c)
@@ -285,12 +401,6 @@ int verb_migrate(struct cli *c)
 		return cli_fail(c, r, &err);
 	if (!names)
 		return cli_usage(c, "which VPS?");
-	if (c->json)
-		jo_array(&out, NULL);
-	r = migrate_names(c, names, &j);
-	if (c->json) {
-		jo_end_array(&out);
-		cli_print_json(&sb);
-	}
-	return r;
+	j.names = names;
+	return migrate_names(c, &j, &sb);
 }

@@ -114,6 +114,11 @@ const struct progress *cli_progress(struct cli *c)
 	return &p;
 }
 
+void cli_progress_off(void)
+{
+	bars.terminal = false;
+}
+
 void cli_progress_end(void)
 {
 	if (bars.n)

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -178,18 +179,85 @@ static unsigned parallel(const struct cli *c)
 	return cpus < 1 ? 2 : cpus > 8 ? 16 : 2 * cpus;
 }
 
-static int reap_one(int *code)
+struct spread {
+	pid_t *pids; /* 0: ended */
+	size_t n;
+	unsigned running;
+	int code;
+	bool told;
+};
+
+/* They have groups of their own, or Ctrl-C would come twice. */
+static void pass_signal(struct spread *s)
+{
+	for (size_t i = 0; cli_interrupted && !s->told && i < s->n; i++)
+		if (s->pids[i])
+			kill(s->pids[i], cli_interrupted);
+	s->told = cli_interrupted;
+}
+
+static int reap_one(struct spread *s)
 {
 	int status;
 	pid_t pid;
-	while ((pid = waitpid(-1, &status, 0)) < 0 && errno == EINTR)
-		;
+	do {
+		pass_signal(s);
+		pid = waitpid(-1, &status, 0);
+	} while (pid < 0 && errno == EINTR);
 	if (pid < 0)
 		return -errno;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->pids[i] == pid)
+			s->pids[i] = 0;
 	int c = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
-	if (c && !*code)
-		*code = c;
+	if (c && !s->code)
+		s->code = c;
+	s->running--;
 	return 0;
+}
+
+int cli_spread(struct cli *c, size_t n, unsigned most, int (*fn)(struct cli *c, size_t i, void *arg), void *arg)
+{
+	autofree pid_t *pids = calloc(n ? n : 1, sizeof(*pids));
+	struct spread s = {.pids = pids, .n = n};
+	if (!pids)
+		return EXIT_RESOURCE;
+	fflush(stdout);
+	for (size_t i = 0; i < n; i++) {
+		while (s.running == most && reap_one(&s) == 0)
+			;
+		if (cli_interrupted)
+			break;
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			setpgid(0, 0);
+			setvbuf(stderr, NULL, _IOLBF, 0);
+			int r = fn(c, i, arg);
+			fflush(NULL);
+			_exit(r);
+		}
+		if (pids[i] < 0) { /* no process to be had: do it here */
+			pids[i] = 0;
+			int r = fn(c, i, arg);
+			s.code = s.code ? s.code : r;
+		} else {
+			s.running++;
+		}
+	}
+	while (s.running && reap_one(&s) == 0)
+		;
+	return cli_interrupted && !s.code ? EXIT_INTERRUPTED : s.code;
+}
+
+struct each {
+	char *const *names;
+	each_fn *fn;
+};
+
+static int each_one(struct cli *c, size_t i, void *arg)
+{
+	struct each *e = arg;
+	return one(c, e->names[i], e->fn);
 }
 
 int cli_each(struct cli *c, char *const *names, each_fn *fn)
@@ -197,28 +265,7 @@ int cli_each(struct cli *c, char *const *names, each_fn *fn)
 	size_t n = strv_len(names);
 	if (n == 1)
 		return one(c, names[0], fn);
-	unsigned running = 0, most = parallel(c);
-	int code = EXIT_OK;
-	fflush(stdout);
-	for (size_t i = 0; i < n && !cli_interrupted; i++) {
-		if (running == most && reap_one(&code) == 0)
-			running--;
-		pid_t pid = fork();
-		if (pid == 0) {
-			int r = one(c, names[i], fn);
-			fflush(stdout);
-			_exit(r);
-		}
-		if (pid < 0) { /* no process to be had: do it here */
-			int r = one(c, names[i], fn);
-			code = code ? code : r;
-		} else {
-			running++;
-		}
-	}
-	while (running && reap_one(&code) == 0)
-		running--;
-	return cli_interrupted && !code ? EXIT_INTERRUPTED : code;
+	return cli_spread(c, n, parallel(c), each_one, &(struct each){.names = names, .fn = fn});
 }
 
 int cli_timeout(const struct cli *c, int dflt, int *ret, struct vps_err *err)

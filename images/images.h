@@ -155,6 +155,8 @@ int img_layer_open(struct img_store *s, const char *chain, struct vps_err *err);
  */
 int img_erofs_open(struct img_store *s, const struct img_info *image, uint32_t id_base, const struct img_opts *o,
 		   int *ret_fd, struct vps_err *err);
+/* What is in that file: two hosts make the same of the same layers, if mkfs.erofs is the same. Read once, then kept with it. */
+int img_erofs_digest(int fd, char digest[DIGEST_LEN], struct vps_err *err);
 /* Could it be made here? */
 int img_erofs_check(struct vps_err *err);
 

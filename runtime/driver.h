@@ -89,12 +89,16 @@ struct vps_live {
 	const struct proc_ident *init; /* verified */
 	bool paused;
 	struct vps_hold *hold; /* for checkpoint and checkpoint_end */
+	/* precopy: called, once at most, as soon as all of it runs and what was found of it is only to be written: the VPS's lock is
+	 * given up then, and of this here only cg, init and run_dir are still to be used. NULL: not wanted. */
+	void (*running)(void *arg);
+	void *running_arg;
 };
 
 /* What a round of pre-copy did. */
 struct precopy_stats {
-	uint64_t pages_written, pages_skipped; /* of 4 KiB; skipped: in an earlier round, and unchanged */
-	uint64_t frozen_us;		       /* how long it stood still for it */
+	uint64_t bytes;	    /* of memory, written in this round */
+	uint64_t frozen_us; /* how long it stood still for it */
 };
 
 /* NULL where a wall has no such thing. */
@@ -144,15 +148,32 @@ struct vps_driver {
 	void (*grown)(const struct vps_live *l);
 	/* Freeze it and write what it holds in memory into the empty directory dir. It stays frozen afterwards, until
 	 * checkpoint_end; a caller that dies in between leaves it to reconcile, which lets it go on. On failure it
-	 * runs on as if nothing had been. parent: the directory of the last pre-copy round, or -1. */
-	int (*checkpoint)(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+	 * runs on as if nothing had been. rounds: how many rounds of pre-copy dir already holds; 0: it is empty. */
+	int (*checkpoint)(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err);
 	/* After a checkpoint. go_on: it runs on. Else all of it is killed, without having run another instruction; the
 	 * monitor sees init's end, and the normal teardown follows. */
 	int (*checkpoint_end)(const struct vps_live *l, bool go_on, struct vps_err *err);
-	/* One round of pre-copy into the empty directory dir while it runs; parent: of the round before, or -1.
-	 * NULL, or -VPS_EUNSUPPORTED: this kernel cannot tell what changed. */
-	int (*precopy)(const struct vps_live *l, int dir, int parent, struct precopy_stats *ret,
-		       struct vps_err *err);
+	/*
+	 * One round of pre-copy while it runs, into dir, the directory of the checkpoint that will follow. round counts from
+	 * 1, for which dir is empty; what earlier rounds left there is the driver's to lay out. NULL, or -VPS_EUNSUPPORTED in
+	 * round 1: what changes cannot be told here. On failure it runs on, and dir and the tracking are as after
+	 * precopy_end: no checkpoint follows but one of 0 rounds.
+	 *
+	 * dir is a tree with rounds, as the disk is: after each round, what is new or changed in it is sent, and its digests
+	 * are made. What a round leaves alone costs nothing later. So a driver does best to add files: of one that is changed
+	 * in place all is read once more, in the last round while the VPS stands still. Regular files, in dir or in
+	 * directories of it named by numbers ("2/pages"); symbolic links are the driver's own and are not sent.
+	 */
+	int (*precopy)(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
+	/* What another host must have for a running one to go on there, as a text that fits understands, there. NULL: nothing that
+	 * the definition and the check there do not know of. */
+	int (*needs)(const struct vps_live *l, char **ret, struct vps_err *err);
+	/* Is it here? image: of a machine, as vps_run.image; -1: not known yet, and not asked. -VPS_EUNSUPPORTED names what is
+	 * missing. */
+	int (*fits)(const char *needs, int image, struct vps_err *err);
+	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. NULL: what is
+	 * tracked costs nothing. */
+	void (*precopy_end)(const struct vps_live *l);
 };
 
 extern const struct vps_driver container_driver, microvm_driver;

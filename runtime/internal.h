@@ -223,6 +223,7 @@ int create_with(struct vps_host *h, const struct vps_spec *spec, const struct cr
 struct start_more {
 	unsigned restarts, failures; /* of a restart by the monitor */
 	const char *from;	     /* of a resume: the file of the checkpoint, or NULL */
+	struct checkpoint_sums *sums; /* what of the checkpoint this process has read already, or NULL */
 	/* Called when all of it stands and waits: 0 opens the gate, anything else ends the start. Or NULL. */
 	int (*gate)(void *arg, struct vps_err *err);
 	void *gate_arg;

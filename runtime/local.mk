@@ -60,7 +60,8 @@ libruntime_a_SOURCES += \
 	runtime/migrate/imagepipe.c runtime/migrate/imagepipe.h \
 	runtime/migrate/leftovers.c \
 	runtime/migrate/link.c runtime/migrate/link.h \
-	runtime/migrate/migrate.c runtime/migrate/migrate_impl.h runtime/migrate/migrate_offer.c \
+	runtime/migrate/migrate.c runtime/migrate/migrate_impl.h runtime/migrate/migrate_memory.c runtime/migrate/migrate_offer.c \
+	runtime/migrate/precopy.c runtime/migrate/precopy.h \
 	runtime/migrate/offer.c runtime/migrate/offer.h \
 	runtime/migrate/receive.c \
 	runtime/migrate/scan.c runtime/migrate/scan.h runtime/migrate/scan_impl.h \

@@ -360,6 +360,16 @@ static int wait_child(pid_t pid)
 	}
 }
 
+/* Private, as runtime/container/rootfs.c makes them. */
+static int clone_view(int root, const char *path)
+{
+	struct mount_attr a = {.propagation = MS_PRIVATE};
+	autoclose int tree = sys_open_tree(root, path, OPEN_TREE_CLONE_ | O_CLOEXEC);
+	int r = tree < 0 ? tree : sys_mount_setattr(tree, "", AT_EMPTY_PATH, &a, sizeof(a));
+
+	return r < 0 ? r : take_fd(tree);
+}
+
 int lxcfs_heal(int run_fd, const char *run, const char *how, const struct proc_ident *init,
 	       struct cg_host *cg, struct vps_err *err)
 {
@@ -375,9 +385,7 @@ int lxcfs_heal(int run_fd, const char *run, const char *how, const struct proc_i
 
 	h.pidfd = pidfd;
 	for (size_t i = 0; i < N_FILES; i++)
-		h.fresh[i] = root < 0 || !lxcfs_wanted(lxcfs_files[i]) ? -1
-				      : sys_open_tree(root, lxcfs_files[i],
-						      OPEN_TREE_CLONE_ | O_CLOEXEC);
+		h.fresh[i] = root < 0 || !lxcfs_wanted(lxcfs_files[i]) ? -1 : clone_view(root, lxcfs_files[i]);
 	pid = fork();
 	if (pid == 0)
 		_exit(-heal_inside(&h));

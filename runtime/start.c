@@ -567,7 +567,7 @@ int start_locked(struct vps_locked *l, const struct vps_start_opts *o,
 	if (more)
 		s.more = *more;
 	cg_limits_init(&s.limits);
-	r = suspended_open(l, s.more.from, s.more.progress, &s.checkpoint, &s.ran, &why);
+	r = suspended_open(l, &s.more, &s.checkpoint, &s.ran, &why);
 	r = r < 0 ? r : prepare(&s, &why);
 	r = r ?: make(&s, &why);
 	if (r < 0) {

@@ -207,6 +207,7 @@ struct vps_migrate_opts {
 	int compress;	      /* level of zstd; 0: none */
 	uint64_t limit;	      /* bytes a second; 0: none */
 	int timeout_ms;	      /* until the hand-over is decided; 0: none */
+	int downtime_ms;      /* live: rounds of memory go on until the pause promises to be no longer; 0: 300, <0: none */
 	int stop_timeout_ms;  /* of a restart; <0: the definition's */
 	/* Memory is about to be lost: go on? NULL: no. */
 	bool (*ask)(void *arg, const char *question);
@@ -214,6 +215,7 @@ struct vps_migrate_opts {
 	void *arg;
 	const struct progress *progress;
 };
+#define VPS_MIGRATE_ROUNDS 16 /* of memory, at most */
 struct vps_migrate_result {
 	enum vps_migrate_mode mode;
 	char *host;	      /* as it calls itself */
@@ -223,8 +225,15 @@ struct vps_migrate_result {
 	uint64_t disk_used;   /* bytes */
 	uint64_t sent;	      /* bytes on the wire */
 	unsigned rounds;
+	/* Live. Of memory: rounds while it ran, and what each wrote; all that was sent, the rest in the pause included. */
+	unsigned memory_rounds;
+	uint64_t memory_round[VPS_MIGRATE_ROUNDS];
+	uint64_t memory_sent;
+	uint64_t predicted_us; /* the pause, when the rounds ended; 0: there were none */
 	uint64_t estimate_ms; /* UINT64_MAX: not known */
-	uint64_t pause_us;    /* from standing still to running there */
+	uint64_t pause_us;    /* from standing still to running there, by this host's clock */
+	/* Of that, by the other host's: from having been sent everything to running. */
+	uint64_t pause_there_us;
 	uint64_t total_us;
 	bool kept;	      /* here, as a stopped copy */
 	bool started;	      /* it runs there; false: it was stopped, or its start failed (notes) */

@@ -122,14 +122,18 @@ unpacked() {
 	echo "$dir/$name"
 }
 
-# criu_program - path of a CRIU that works on this kernel: the host's own, or Debian testing's
+# criu_unpacked - that of Debian testing
+criu_suite=forky
+criu_unpacked() { unpacked criu $criu_suite criu usr/sbin/criu; }
+
+# criu_program - path of a CRIU that works on this kernel: the one that the test host has brought with it, the host's own, or
+# Debian testing's
 criu_program() {
 	local criu
-	if command -v criu >/dev/null && criu check >/dev/null 2>&1; then
-		command -v criu
-		return
-	fi
-	criu=$(unpacked criu forky criu usr/sbin/criu) || return
+	for criu in "$top/build/criu/criu" "$(command -v criu)"; do
+		[ ! -x "$criu" ] || ! "$criu" check >/dev/null 2>&1 || { echo "$criu"; return; }
+	done
+	criu=$(criu_unpacked) || return
 	"$criu" check >/dev/null 2>&1 || { echo "$criu: $("$criu" check 2>&1 | tail -1)" >&2; return 1; }
 	echo "$criu"
 }

@@ -94,7 +94,9 @@ static int refused(const struct vmm_answer *a, struct vps_err *err)
 
 struct call {
 	struct vmm_request q;
-	int fd;	    /* to send along, or -1 */
+	int fds[2]; /* to send along */
+	size_t n_fds;
+	int *session; /* a connection that stays: made when it is -1 */
 	void *more; /* what comes behind the answer */
 	size_t len;
 	int *ret_fd; /* what comes beside it */
@@ -111,14 +113,15 @@ static int exchange(int run_dir, struct call *c, struct vmm_answer *a)
 		uint8_t bytes[1];
 	} buf;
 	size_t n_fds = c->ret_fd ? 1 : 0;
-	autoclose int sock = connect_to(run_dir, c->deadline);
-	int got = -1;
+	bool stays = c->session && *c->session >= 0;
+	autoclose int made = stays ? -1 : connect_to(run_dir, c->deadline);
+	int sock = stays ? *c->session : made, got = -1;
 
 	if (sock < 0)
 		return sock;
 	c->q.version = VMM_API_VERSION;
 
-	ssize_t n = sys_send_fds(sock, &c->q, sizeof(c->q), &c->fd, c->fd >= 0);
+	ssize_t n = sys_send_fds(sock, &c->q, sizeof(c->q), c->fds, c->n_fds);
 	int r = n < 0 ? (int)n : wait_for(sock, POLLIN, c->deadline);
 
 	if (r < 0)
@@ -140,6 +143,8 @@ static int exchange(int run_dir, struct call *c, struct vmm_answer *a)
 		memcpy(c->more, &buf.stats, c->len);
 	if (c->ret_fd)
 		*c->ret_fd = take_fd(fd);
+	if (c->session && !stays)
+		*c->session = take_fd(made);
 	return 0;
 }
 
@@ -158,7 +163,6 @@ static int plain(int run_dir, uint32_t op, uint64_t arg0, uint64_t arg1, uint64_
 {
 	struct call c = {
 		.q = {.op = op, .arg = {arg0, arg1, arg2}},
-		.fd = -1,
 		.deadline = deadline_of(timeout_ms),
 	};
 
@@ -181,7 +185,6 @@ int vmm_api_vsock(int run_dir, uint32_t port, int timeout_ms, struct vps_err *er
 	autoclose int fd = -1;
 	struct call c = {
 		.q = {.op = VMM_OP_VSOCK, .arg = {port}},
-		.fd = -1,
 		.ret_fd = &fd,
 		.deadline = deadline_of(timeout_ms),
 	};
@@ -225,7 +228,6 @@ int vmm_api_stats(int run_dir, struct vmm_stats *ret, int timeout_ms, struct vps
 	struct vmm_stats s = {0};
 	struct call c = {
 		.q = {.op = VMM_OP_STATS},
-		.fd = -1,
 		.more = &s,
 		.len = sizeof(s),
 		.deadline = deadline_of(timeout_ms),
@@ -265,9 +267,69 @@ int vmm_api_snapshot(int run_dir, int fd, bool stay_paused, int timeout_ms, stru
 {
 	struct call c = {
 		.q = {.op = VMM_OP_SNAPSHOT, .arg = {stay_paused}},
-		.fd = fd,
+		.fds = {fd},
+		.n_fds = 1,
 		.deadline = deadline_of(timeout_ms),
 	};
 
 	return call(run_dir, &c, err);
+}
+
+int vmm_api_cpu(int run_dir, struct vmm_cpu *ret, int timeout_ms, struct vps_err *err)
+{
+	static const char may[] = "0123456789abcdefghijklmnopqrstuvwxyz.:-";
+	struct vmm_cpu got = {0};
+	struct call c = {
+		.q = {.op = VMM_OP_CPU},
+		.more = &got,
+		.len = sizeof(got),
+		.deadline = deadline_of(timeout_ms),
+	};
+	int r = call(run_dir, &c, err);
+
+	if (r < 0)
+		return r;
+	got.text[sizeof(got.text) - 1] = 0;
+	if (!*got.text || got.text[strspn(got.text, may)])
+		return failed(-EPROTO, err);
+	*ret = got;
+	return 0;
+}
+
+int vmm_api_precopy(int run_dir, int *session, unsigned round, int fd, struct vmm_round *ret, int timeout_ms,
+		    struct vps_err *err)
+{
+	struct vmm_round done = {0};
+	struct call c = {
+		.q = {.op = VMM_OP_PRECOPY, .arg = {round}},
+		.fds = {fd},
+		.n_fds = 1,
+		.session = session,
+		.more = &done,
+		.len = sizeof(done),
+		.deadline = deadline_of(timeout_ms),
+	};
+	int r = call(run_dir, &c, err);
+
+	if (r < 0) /* of one that is not over yet, it is the end */
+		close_fd(session);
+	else
+		*ret = done;
+	return r;
+}
+
+int vmm_api_snapshot_rounds(int session, unsigned round, int last_fd, int fd, bool stay_paused, int timeout_ms,
+			    struct vps_err *err)
+{
+	struct call c = {
+		.q = {.op = VMM_OP_SNAPSHOT, .arg = {stay_paused, round}},
+		.fds = {fd, last_fd},
+		.n_fds = 2,
+		.session = &session,
+		.deadline = deadline_of(timeout_ms),
+	};
+
+	if (session < 0)
+		return vps_err_set(err, VPS_ESTATE, "no pre-copy is at work");
+	return call(-1, &c, err);
 }

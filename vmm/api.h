@@ -14,7 +14,13 @@
  *     VMM_OP_POWER
  *     VMM_OP_RATE      arg[0] disk, arg[1] bytes a second, arg[2] requests a second
  *     VMM_OP_GROW      arg[0] disk
- *     VMM_OP_SNAPSHOT  arg[0] 1: stay paused; a regular file beside the request
+ *     VMM_OP_SNAPSHOT  arg[0] 1: stay paused; arg[1] rounds of a pre-copy, the last of which comes now;
+ *                      beside the request a regular file, and one for that round
+ *     VMM_OP_CPU                          struct vmm_cpu behind the answer
+ *     VMM_OP_PRECOPY   arg[0] which round; a regular file beside the request, struct vmm_round
+ *                      behind the answer
+ *
+ * A pre-copy, from its first round on, lives as long as the connection that asked for it.
  *
  * All functions: 0 or an fd, or a negative code with words: -VPS_ESTATE nobody listens there, or
  * the machine is in no state for it; -VPS_ETIMEDOUT; -EPROTO another version. Each waits for at
@@ -104,6 +110,18 @@ struct vmm_stats {
 	uint32_t pad;
 };
 
+/* What a host's CPU must have for the guest to go on there, as "vps-vmm check" takes it. */
+struct vmm_cpu {
+	char text[192];
+};
+
+/* A round of a pre-copy. */
+struct vmm_round {
+	uint64_t bytes;	 /* of memory, written to the file */
+	uint64_t zeroes; /* bytes that need not be */
+};
+#define VMM_ROUNDS_MAX 32
+
 /* Connect to a port of the guest. The fd of a stream socket, close-on-exec and blocking.
  * -ECONNREFUSED: nobody listens on that port, or the guest has no driver yet. */
 int vmm_api_vsock(int run_dir, uint32_t port, int timeout_ms, struct vps_err *err);
@@ -123,10 +141,25 @@ int vmm_api_rate(int run_dir, unsigned disk, uint64_t bytes_per_sec, uint64_t op
 		 int timeout_ms, struct vps_err *err);
 /* The disk's file has another size now, which may only have grown: tell the guest. */
 int vmm_api_grow(int run_dir, unsigned disk, int timeout_ms, struct vps_err *err);
+/* text: letters, digits, '.', ':' and '-'. */
+int vmm_api_cpu(int run_dir, struct vmm_cpu *ret, int timeout_ms, struct vps_err *err);
 /* Pause, and write the machine to fd (regular, empty, writable): what restore= of vps-vmm takes.
  * Disks are flushed but not copied: that is the caller's while it is paused. It runs on afterwards
  * unless stay_paused. Open vsock connections are not part of it. */
 int vmm_api_snapshot(int run_dir, int fd, bool stay_paused, int timeout_ms, struct vps_err *err);
+
+/*
+ * The machine's memory, copied while it runs: round 1 has all of it, each other what has changed since the one before it
+ * (vmm/rounds.h). session: -1 for the first one, which makes it: a connection, for the others. Whoever closes it ends the
+ * pre-copy, and its owner's death does. After a failure there is none. -EBUSY: another one is at work, or just ending;
+ * -VPS_EUNSUPPORTED: this KVM cannot tell what changes.
+ */
+int vmm_api_precopy(int run_dir, int *session, unsigned round, int fd, struct vmm_round *ret, int timeout_ms,
+		    struct vps_err *err);
+/* As vmm_api_snapshot, with the rounds of a pre-copy before it: its last one goes to last_fd, the rest, which has no memory,
+ * to fd. round: that of the last one. */
+int vmm_api_snapshot_rounds(int session, unsigned round, int last_fd, int fd, bool stay_paused, int timeout_ms,
+			    struct vps_err *err);
 
 /* ---- the wire ---- */
 
@@ -140,6 +173,8 @@ enum vmm_op {
 	VMM_OP_RATE,
 	VMM_OP_GROW,
 	VMM_OP_SNAPSHOT,
+	VMM_OP_PRECOPY,
+	VMM_OP_CPU,
 };
 
 struct vmm_request {

@@ -72,7 +72,12 @@ static int read_write(struct blk *b, uint64_t sector, bool write)
 	else
 		n = iov_slice(c->iov + c->n_out, c->n_in, 0, len, b->data);
 	rate_take(&b->bytes, len);
-	return transfer(b, b->data, n, sector * SECTOR, write);
+
+	int r = transfer(b, b->data, n, sector * SECTOR, write);
+
+	if (!write) /* of the whole request, as transfer eats its own vector */
+		iov_wrote(b->dev.mem, c->iov + c->n_out, c->n_in, len);
+	return r;
 }
 
 static int write_zeroes(struct blk *b, uint64_t off, uint64_t len)
@@ -183,6 +188,7 @@ static uint8_t status_of(struct blk *b, int64_t r)
 static void finish_slow(struct blk *b, const struct blk_slow *s, int r)
 {
 	*s->status = status_of(b, r);
+	gmem_wrote(b->dev.mem, s->status, 1);
 	vq_push(&b->dev.vq[0], s->head, s->only_status);
 	vdev_signal(&b->dev, &b->dev.vq[0]);
 }
@@ -260,7 +266,7 @@ static int64_t request(struct blk *b)
 	case VIRTIO_BLK_T_GET_ID:
 		if (c->in_len - 1 < sizeof(b->serial))
 			return -EINVAL;
-		return (int64_t)iov_write(c->iov + c->n_out, c->n_in, 0, b->serial,
+		return (int64_t)iov_write(b->dev.mem, c->iov + c->n_out, c->n_in, 0, b->serial,
 					  sizeof(b->serial));
 	case VIRTIO_BLK_T_FLUSH:
 	case VIRTIO_BLK_T_DISCARD:
@@ -290,7 +296,7 @@ static int one(struct blk *b)
 
 	uint8_t status = status_of(b, n);
 
-	iov_write(c->iov + c->n_out, c->n_in, c->in_len - 1, &status, 1);
+	iov_write(b->dev.mem, c->iov + c->n_out, c->n_in, c->in_len - 1, &status, 1);
 	/* The used length tells what was written without gaps from the beginning. */
 	vq_push(q, c->head,
 		n < 0		     ? (c->in_len == 1)

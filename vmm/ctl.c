@@ -9,11 +9,17 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "vmm/machine.h"
+#include "vmm/snapcpu.h"
 #include "vmm/snapshot.h"
 
 struct reply {
 	struct vmm_answer head;
 	struct vmm_stats stats;
+};
+
+struct round_reply {
+	struct vmm_answer head;
+	struct vmm_round round;
 };
 
 static void client_free(struct ctl_client *c)
@@ -22,6 +28,10 @@ static void client_free(struct ctl_client *c)
 		if (c->ctl->client[i] == c)
 			c->ctl->client[i] = NULL;
 	vsock_cancel(&c->ctl->m->vsock, c);
+	if (c->ctl->precopies == c) {
+		c->ctl->precopies = NULL;
+		precopy_end(&c->ctl->m->precopy);
+	}
 	loop_remove(c->ctl->loop, &c->s);
 	close_fd(&c->s.fd);
 	close_fd(&c->theirs);
@@ -44,6 +54,34 @@ void ctl_connected(struct ctl *ctl, void *client, int r)
 
 	answer(c, r, r < 0 ? "the guest refused the connection" : "", r < 0 ? -1 : c->theirs);
 	close_fd(&c->theirs);
+}
+
+void ctl_precopied(struct ctl *ctl, void *client, int r, const char *why, const struct vmm_round *round)
+{
+	struct round_reply a = {.head.version = VMM_API_VERSION, .round = *round};
+	struct ctl_client *c = client;
+
+	if (r < 0)
+		answer(c, r, why, -1);
+	else if (sys_send_fds(c->s.fd, &a, sizeof(a), NULL, 0) < 0)
+		shutdown(c->s.fd, SHUT_RDWR);
+}
+
+static int op_precopy(struct ctl_client *c, uint64_t number, int *fd, struct vps_err *err)
+{
+	struct ctl *ctl = c->ctl;
+	int r;
+
+	if (*fd < 0)
+		return vps_err_set(err, EINVAL, "no file came with the request");
+	if (number > 1 && ctl->precopies != c)
+		return vps_err_set(err, VPS_ESTATE, "no pre-copy of this connection is at work");
+	r = precopy_round(&ctl->m->precopy, number, *fd, c, err);
+	if (r < 0)
+		return r;
+	take_fd(*fd);
+	ctl->precopies = c;
+	return 1;
 }
 
 static int op_vsock(struct ctl_client *c, uint64_t port, struct vps_err *err)
@@ -89,15 +127,38 @@ static void op_stats(struct ctl_client *c)
 		shutdown(c->s.fd, SHUT_RDWR);
 }
 
-static int op_snapshot(struct machine *m, bool stay, int fd, struct vps_err *err)
+static void op_cpu(struct ctl_client *c)
 {
-	bool was = m->paused;
+	struct {
+		struct vmm_answer head;
+		struct vmm_cpu cpu;
+	} a = {.head.version = VMM_API_VERSION};
+	struct vcpu *v = &c->ctl->m->vm.cpus[0];
+	int khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
+	uint32_t words[SNAPCPU_WORDS];
 
-	if (fd < 0)
+	_Static_assert(sizeof(a.cpu.text) == SNAPCPU_TEXT, "room for it");
+	snapcpu_words(v->cpuid, words);
+	snapcpu_text(words, khz > 0 ? (uint32_t)khz : 0, a.cpu.text);
+	if (sys_send_fds(c->s.fd, &a, sizeof(a), NULL, 0) < 0)
+		shutdown(c->s.fd, SHUT_RDWR);
+}
+
+static int op_snapshot(struct ctl_client *c, const struct vmm_request *q, const int fds[2], struct vps_err *err)
+{
+	struct machine *m = c->ctl->m;
+	bool was = m->paused, stay = q->arg[0];
+	uint64_t rounds = q->arg[1];
+	int r = 0;
+
+	if (fds[0] < 0 || (rounds && fds[1] < 0))
 		return vps_err_set(err, EINVAL, "no file came with the request");
+	if (rounds && c->ctl->precopies != c)
+		return vps_err_set(err, VPS_ESTATE, "no pre-copy of this connection is at work");
 	machine_pause(m);
-
-	int r = snapshot_write(m, fd, err);
+	if (rounds)
+		r = precopy_last(&m->precopy, rounds, fds[1], err);
+	r = r < 0 ? r : snapshot_write(m, fds[0], (unsigned)rounds, rounds ? m->precopy.sum : 0, err);
 
 	if (!was && !(stay && r == 0))
 		machine_resume(m);
@@ -105,7 +166,7 @@ static int op_snapshot(struct machine *m, bool stay, int fd, struct vps_err *err
 }
 
 /* 0, a negative code, or 1: somebody else answers. */
-static int handle(struct ctl_client *c, const struct vmm_request *q, int fd, struct vps_err *err)
+static int handle(struct ctl_client *c, const struct vmm_request *q, int fds[2], struct vps_err *err)
 {
 	struct machine *m = c->ctl->m;
 	struct blk *b;
@@ -137,7 +198,12 @@ static int handle(struct ctl_client *c, const struct vmm_request *q, int fd, str
 		b = disk_of(m, q->arg[0]);
 		return b ? blk_grow(b, err) : no_disk(q->arg[0], err);
 	case VMM_OP_SNAPSHOT:
-		return op_snapshot(m, q->arg[0], fd, err);
+		return op_snapshot(c, q, fds, err);
+	case VMM_OP_CPU:
+		op_cpu(c);
+		return 1;
+	case VMM_OP_PRECOPY:
+		return op_precopy(c, q->arg[0], &fds[0], err);
 	}
 	return vps_err_set(err, ENOSYS, "no request number %u", q->op);
 }
@@ -147,10 +213,9 @@ static void on_client(struct loop_source *s, uint32_t events)
 	struct ctl_client *c = container_of(s, struct ctl_client, s);
 	struct vps_err err = {0};
 	struct vmm_request q;
-	size_t n_fds = 1;
-	int got = -1, r;
-	ssize_t n = sys_recv_fds(s->fd, &q, sizeof(q), &got, &n_fds);
-	autoclose int fd = n > 0 && n_fds ? got : -1;
+	size_t n_fds = 2;
+	int fds[2] = {-1, -1}, r;
+	ssize_t n = sys_recv_fds(s->fd, &q, sizeof(q), fds, &n_fds);
 
 	if (n == -EAGAIN)
 		return;
@@ -161,7 +226,9 @@ static void on_client(struct loop_source *s, uint32_t events)
 	if (n != sizeof(q) || q.version != VMM_API_VERSION)
 		r = vps_err_set(&err, EPROTO, "not of version %d", VMM_API_VERSION);
 	else
-		r = handle(c, &q, fd, &err);
+		r = handle(c, &q, fds, &err);
+	close_fd(&fds[0]);
+	close_fd(&fds[1]);
 	if (r <= 0)
 		answer(c, r, err.msg, -1);
 }

@@ -22,6 +22,7 @@ struct ctl {
 	struct loop *loop;
 	struct loop_source listener;
 	struct ctl_client *client[CTL_CLIENTS];
+	struct ctl_client *precopies; /* whose pre-copy it is */
 };
 
 /* fd: a listening SOCK_SEQPACKET socket, or -1; stays the caller's. 0 or -errno. */
@@ -29,5 +30,7 @@ int ctl_init(struct ctl *c, struct machine *m, struct loop *l, int fd);
 void ctl_done(struct ctl *c);
 /* What the guest said to a client's VMM_OP_VSOCK: vsock_host.connected. */
 void ctl_connected(struct ctl *c, void *client, int r);
+/* What became of a client's VMM_OP_PRECOPY. */
+void ctl_precopied(struct ctl *c, void *client, int r, const char *why, const struct vmm_round *round);
 
 #endif

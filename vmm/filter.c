@@ -23,6 +23,7 @@
 #define V (1u << FILTER_VCPU)
 #define D (1u << FILTER_DISK)
 #define M (1u << FILTER_MAIN)
+#define C (1u << FILTER_COPY)
 
 struct rule {
 	int nr;
@@ -42,8 +43,8 @@ static const struct rule rules[] = {
 	{SYS_epoll_ctl, D | M},
 	{SYS_read, D | M}, /* eventfds, tap, console, connections */
 	{SYS_write,
-	 V | D | M}, /* interrupts and notifications are eventfds; console, connections */
-	{SYS_futex, V | D | M}, /* locks; the end of threads */
+	 V | D | M | C}, /* interrupts and notifications are eventfds; console, connections */
+	{SYS_futex, V | D | M | C}, /* locks; the end of threads */
 	/* a disk */
 	{SYS_preadv, D},
 	{SYS_pwritev, D},
@@ -54,7 +55,7 @@ static const struct rule rules[] = {
 	{SYS_readv, M},
 	{SYS_writev, M},
 	{SYS_getrandom, M},
-	{SYS_madvise, V | D | M}, /* M: the balloon; others: a thread's end */
+	{SYS_madvise, V | D | M | C}, /* M: the balloon; others: a thread's end */
 	{SYS_socketpair, M, ONE_OF, 0, {AF_UNIX}},
 	{SYS_accept4, M},
 	{SYS_recvmsg, M},
@@ -72,8 +73,10 @@ static const struct rule rules[] = {
 	  KVM_GET_CLOCK, KVM_GET_IRQCHIP, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_XSAVE, KVM_GET_XCRS,
 	  KVM_GET_MSRS, KVM_GET_LAPIC, KVM_GET_MP_STATE, KVM_GET_VCPU_EVENTS, KVM_GET_DEBUGREGS,
 	  KVM_GET_TSC_KHZ, KVM_GET_FPU, KVM_GET_MSR_INDEX_LIST}},
-	/* a snapshot's file; the size of a disk that has grown */
-	{SYS_pwrite64, M},
+	/* a pre-copy: which pages are watched and have changed */
+	{SYS_ioctl, C, ONE_OF, 1, {KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG}},
+	/* a snapshot's file, a round's; the size of a disk that has grown */
+	{SYS_pwrite64, M | C},
 	{SYS_ftruncate, M},
 	{SYS_lseek, M},
 	{SYS_newfstatat, M},
@@ -82,18 +85,18 @@ static const struct rule rules[] = {
 	{SYS_brk, M},
 	{SYS_mmap, M, WITHOUT, 2, {PROT_EXEC}},
 	{SYS_mremap, M},
-	{SYS_munmap, V | D | M},
+	{SYS_munmap, V | D | M | C},
 	/* clocks of a host that has them in no vDSO */
 	{SYS_clock_gettime, D | M},
 	/* calling the CPUs out of the guest, and how that call returns */
 	{SYS_getpid, V | M},
 	{SYS_gettid, V | M}, /* a CPU that calls itself */
 	{SYS_tgkill, V | M, OUR_PID, 0},
-	{SYS_rt_sigprocmask, V | D | M},
+	{SYS_rt_sigprocmask, V | D | M | C},
 	{SYS_rt_sigreturn, V},
-	{SYS_restart_syscall, V | D | M}, /* a stopped or frozen process goes on */
+	{SYS_restart_syscall, V | D | M | C}, /* a stopped or frozen process goes on */
 	/* the ends */
-	{SYS_exit, V | D},
+	{SYS_exit, V | D | C},
 	{SYS_exit_group, M},
 	{SYS_reboot, M, ONE_OF, 2, {LINUX_REBOOT_CMD_RESTART, LINUX_REBOOT_CMD_POWER_OFF}},
 };

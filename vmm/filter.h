@@ -7,7 +7,7 @@
 #include <linux/filter.h>
 #include <stddef.h>
 
-enum filter_thread { FILTER_VCPU, FILTER_DISK, FILTER_MAIN, FILTER_THREADS };
+enum filter_thread { FILTER_VCPU, FILTER_DISK, FILTER_MAIN, FILTER_COPY, FILTER_THREADS };
 
 #define FILTER_MAX 256
 

@@ -16,8 +16,10 @@ libvmm_a_SOURCES = \
 	vmm/memory.c vmm/memory.h \
 	vmm/net.c vmm/net.h \
 	vmm/ports.c vmm/ports.h \
+	vmm/precopy.c vmm/precopy.h \
 	vmm/rate.h \
 	vmm/rng.c vmm/rng.h \
+	vmm/rounds.c vmm/rounds.h \
 	vmm/serial.c vmm/serial.h \
 	vmm/snapcpu.c vmm/snapcpu.h \
 	vmm/snapshot.c vmm/snapshot.h \

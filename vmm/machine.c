@@ -117,6 +117,8 @@ static int start_devices(struct machine *m, const struct machine_opts *o, struct
 		r = ctl_init(&m->ctl, m, &m->loop, o->ctl);
 	if (r == 0 && o->restore >= 0)
 		r = waker_init(&m->waker, &m->vsock, &m->loop);
+	if (r == 0)
+		r = precopy_init(&m->precopy, m, o->filtered);
 	return r < 0 ? vps_err_sys(err, r, "start the devices") : 0;
 }
 
@@ -152,6 +154,8 @@ static int prepare(struct machine *m, const struct machine_opts *o, struct vps_e
 		r = add_others(m, o, err);
 	if (r == 0)
 		r = add_ports(m, o, err);
+	if (r == 0 && o->n_rounds)
+		r = rounds_load(&m->vm.mem, o->rounds, o->n_rounds, err);
 	if (r == 0)
 		r = o->restore >= 0 ? snapshot_load(m, o->restore, err) : load_kernel(m, o, err);
 	if (r == 0)
@@ -167,10 +171,11 @@ static int prepare(struct machine *m, const struct machine_opts *o, struct vps_e
 
 int machine_new(const struct machine_opts *o, struct machine **ret, struct vps_err *err)
 {
+	const struct snap_files files = {o->restore, o->rounds, o->n_rounds};
 	int r = o->any_kvm ? 0 : kvm_check_stock_kernel(err);
 
 	if (r == 0 && o->restore >= 0)
-		r = snapshot_check(o->restore, o->memory, o->cpus, o->verify, err);
+		r = snapshot_check(&files, o->memory, o->cpus, o->verify, err);
 
 	autoclose int kvm = r < 0 ? r : kvm_open(o->kvm, err);
 
@@ -185,7 +190,7 @@ int machine_new(const struct machine_opts *o, struct machine **ret, struct vps_e
 	ports_init(&m->ports, &m->loop, o->notify);
 	m->kvm = take_fd(kvm);
 	/* First, as taking it all down begins with it. */
-	r = vm_create(&m->vm, m->kvm, o->memory, o->restore, o->cpus, err);
+	r = vm_create(&m->vm, m->kvm, o->memory, o->n_rounds ? o->rounds[0] : o->restore, o->cpus, err);
 	if (r == 0) {
 		r = loop_init(&m->loop);
 		if (r < 0)
@@ -322,6 +327,7 @@ struct machine *machine_free(struct machine *m)
 	ctl_done(&m->ctl);
 	stopper_done(&m->stopper);
 	waker_done(&m->waker);
+	precopy_done(&m->precopy);
 	for (size_t i = 0; i < m->n_disks; i++)
 		blk_done(&m->disks[i]);
 	for (size_t i = 0; i < m->n_nets; i++)

@@ -10,6 +10,7 @@
 #include "vmm/ctl.h"
 #include "vmm/net.h"
 #include "vmm/ports.h"
+#include "vmm/precopy.h"
 #include "vmm/rng.h"
 #include "vmm/stopper.h"
 #include "vmm/vm.h"
@@ -32,6 +33,8 @@ struct machine_opts {
 	uint64_t memory; /* bytes */
 	unsigned cpus;
 	int restore; /* a snapshot, instead of kernel, initrds, cmdline; or -1 */
+	int rounds[ROUNDS_MAX]; /* that belong to it (vmm/rounds.h) */
+	size_t n_rounds;
 	bool verify; /* read all of its memory first */
 	int kernel;
 	int initrds[MACHINE_INITRDS];
@@ -74,6 +77,7 @@ struct machine {
 	struct ctl ctl;
 	struct stopper stopper;
 	struct waker waker;
+	struct precopy precopy;
 	bool paused;
 };
 

@@ -2,7 +2,7 @@
 /*
  * vps-vmm: one virtual machine of the fds and numbers it is given, in this process.
  *
- *     vps-vmm memory=SIZE [cpus=N] {kernel=FD [initrd=FD]... cmdline=TEXT | restore=FD[,verify]}
+ *     vps-vmm memory=SIZE [cpus=N] {kernel=FD [initrd=FD]... cmdline=TEXT | restore=FD[,verify] [round=FD]...}
  *             [kvm=FD] [cid=N] [gate=FD] [ctl=FD] [console=IN,OUT] [notify=FD]
  *             [port=PORT,FD[,in|,out]]... [net=FD,MAC[,mtu=N]]...
  *             [disk=FD[,ro][,serial=TEXT][,bps=N][,iops=N]]...
@@ -10,6 +10,7 @@
  *     kvm      /dev/kvm, for where there is no such path
  *     restore  a file of vmm_api_snapshot, which may not change for as long as we run; memory, cpus,
  *              disks and nets are to be as they were; verify: read and check all of it first
+ *     round    the files of vmm_api_precopy and vmm_api_snapshot_rounds that belong to it, in order
  *     gate     a stream socket or a pipe: once all is prepared and before the guest's first
  *              instruction we say a byte (on a socket), then one byte lets it run; the end of the
  *              file ends us without a word
@@ -20,7 +21,8 @@
  *              read (its bytes go to the guest), or out: only written
  *     disk     in this order /dev/vda, /dev/vdb, ...; the serial has at most 20 bytes
  *
- * "vps-vmm check": can this host run a stock kernel? Status 0, or 1 with the reason on stdout.
+ * "vps-vmm check [CPU]": can this host run a stock kernel, and let a guest go on that has seen such a CPU (the text of
+ * vmm_api_cpu)? Status 0, or 1 with the reason on stdout.
  *
  * Exit status and signals: vmm/api.h. Every signal that can be caught asks the guest to stop.
  */
@@ -42,6 +44,7 @@
 #include "vmm/filter.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
+#include "vmm/snapcpu.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FILTERED false /* a sanitizer asks the kernel for more */
@@ -202,6 +205,18 @@ static int restore(struct machine_opts *o, char *const *v, struct vps_err *err)
 	return fd_of(v[0], &o->restore, err);
 }
 
+static int round_of(struct machine_opts *o, char *const *v, struct vps_err *err)
+{
+	if (o->n_rounds == ROUNDS_MAX)
+		return vps_err_set(err, VPS_EUSAGE, "more than %u rounds", ROUNDS_MAX);
+
+	int r = fd_of(v[0], &o->rounds[o->n_rounds], err);
+
+	if (r == 0)
+		o->n_rounds++;
+	return r;
+}
+
 static int memory(struct machine_opts *o, char *const *v, struct vps_err *err)
 {
 	return parse_size(v[0], &o->memory) < 0 ? vps_err_set(err, VPS_EUSAGE, "memory: '%s'", v[0])
@@ -238,7 +253,7 @@ static int option(struct main *x, const char *key, char *const *v, struct vps_er
 	} others[] = {
 		{"memory", memory}, {"cpus", cpus},	  {"cid", cid},
 		{"initrd", initrd}, {"console", console}, {"disk", disk},
-		{"net", net},	    {"port", port},	  {"restore", restore},
+		{"net", net},	    {"port", port},	  {"restore", restore}, {"round", round_of},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
@@ -283,6 +298,9 @@ static void close_used(struct machine_opts *o)
 {
 	close_fd(&o->kernel);
 	close_fd(&o->restore);
+	for (size_t i = 0; i < o->n_rounds; i++)
+		close_fd(&o->rounds[i]);
+	o->n_rounds = 0;
 	close_fd(&o->kvm);
 	for (size_t i = 0; i < o->n_initrds; i++)
 		close_fd(&o->initrds[i]);
@@ -399,11 +417,14 @@ static _Noreturn void end(const struct main *x, unsigned reboot, int sig, int co
 	_exit(code);
 }
 
-static int check(void)
+static int check(const char *cpu)
 {
 	struct vps_err err = {0};
 	autoclose int kvm = kvm_open(-1, &err);
 	int r = kvm < 0 ? kvm : kvm_check_stock_kernel(&err);
+
+	if (r == 0 && cpu)
+		r = snapcpu_check_host(kvm, cpu, &err);
 
 	if (r < 0)
 		puts(err.msg);
@@ -418,8 +439,8 @@ int main(int argc, char **argv)
 	char why[160] = "";
 	int code = -1, r;
 
-	if (argc == 2 && str_eq(argv[1], "check"))
-		return check();
+	if ((argc == 2 || argc == 3) && str_eq(argv[1], "check"))
+		return check(argv[2]);
 	r = walls(&reboots, &err);
 
 	x.o.filtered = FILTERED;

@@ -82,6 +82,7 @@ int gmem_write(const struct gmem *m, uint64_t gpa, const void *buf, size_t len)
 	if (!p)
 		return -EFAULT;
 	memcpy(p, buf, len);
+	gmem_wrote(m, p, len);
 	return 0;
 }
 
@@ -92,7 +93,16 @@ int gmem_zero(const struct gmem *m, uint64_t gpa, size_t len)
 	if (!p)
 		return -EFAULT;
 	memset(p, 0, len);
+	gmem_wrote(m, p, len);
 	return 0;
+}
+
+void gmem_mark(uint64_t *log, const struct gmem *m, const void *p, size_t len)
+{
+	uint64_t from = (uint64_t)((const uint8_t *)p - m->base), to = from + len;
+
+	for (uint64_t page = from / GMEM_PAGE; len && page <= (to - 1) / GMEM_PAGE; page++)
+		__atomic_fetch_or(&log[page / 64], 1ull << page % 64, __ATOMIC_RELEASE);
 }
 
 size_t gmem_discard(const struct gmem *m, void *p, size_t len)
@@ -106,5 +116,6 @@ size_t gmem_discard(const struct gmem *m, void *p, size_t len)
 	from = (from + page - 1) & ~(page - 1);
 	if (from >= to || madvise(m->base + from, to - from, MADV_DONTNEED) < 0)
 		return 0;
+	gmem_wrote(m, m->base + from, to - from);
 	return to - from;
 }

@@ -25,7 +25,10 @@ struct gmem {
 	uint64_t size; /* bytes of memory */
 	void *map;     /* with the guards */
 	size_t map_len;
+	/* While a pre-copy runs (vmm/precopy.h): a bit for each page that this process, not the guest, has changed. */
+	uint64_t *log;
 };
+#define GMEM_PAGE 4096u
 #define GMEM_INIT                                                                                  \
 	{                                                                                          \
 		0                                                                                  \
@@ -47,6 +50,16 @@ int gmem_zero(const struct gmem *m, uint64_t gpa, size_t len);
 /* Give the whole pages inside [p, p + len) of our mapping back to the host; they read as zeroes (or
  * as the snapshot's) next time. Bytes given back. */
 size_t gmem_discard(const struct gmem *m, void *p, size_t len);
+/* Whoever writes through gmem_at or a descriptor's vector says so here, *after* it has written: KVM knows of what the
+ * guest does alone. p lies in our mapping. */
+void gmem_mark(uint64_t *log, const struct gmem *m, const void *p, size_t len);
+static inline void gmem_wrote(const struct gmem *m, const void *p, size_t len)
+{
+	uint64_t *log = __atomic_load_n(&m->log, __ATOMIC_ACQUIRE);
+
+	if (__builtin_expect(log != NULL, 0))
+		gmem_mark(log, m, p, len);
+}
 /* Below the hole; the rest is at GMEM_HOLE_END. */
 static inline uint64_t gmem_low(const struct gmem *m)
 {

@@ -44,14 +44,14 @@ static int deliver(struct net *n)
 
 		uint32_t part = n->have - done < c->in_len ? n->have - done : c->in_len;
 
-		iov_write(c->iov + c->n_out, c->n_in, 0, n->packet + done, part);
+		iov_write(n->dev.mem, c->iov + c->n_out, c->n_in, 0, n->packet + done, part);
 		done += part;
 		/* Without merging, what does not fit is lost, as on a wire. */
 		if (!merge)
 			done = n->have;
 		vq_put(q, bufs++, c->head, part);
 	}
-	iov_write(first, n_first, 0, &bufs, sizeof(bufs));
+	iov_write(n->dev.mem, first, n_first, 0, &bufs, sizeof(bufs));
 	vq_publish(q, bufs);
 	return 1;
 }

@@ -7,7 +7,7 @@
 #define AT_ONCE 256	       /* bytes: of so few getrandom never gives less */
 #define MOST	(16 * AT_ONCE) /* a request; the driver asks again */
 
-static uint32_t fill(const struct vq_chain *c)
+static uint32_t fill(const struct gmem *m, const struct vq_chain *c)
 {
 	uint8_t buf[AT_ONCE];
 	uint32_t done = 0;
@@ -17,14 +17,14 @@ static uint32_t fill(const struct vq_chain *c)
 
 		if (n <= 0)
 			break;
-		done += (uint32_t)iov_write(c->iov + c->n_out, c->n_in, done, buf, (size_t)n);
+		done += (uint32_t)iov_write(m, c->iov + c->n_out, c->n_in, done, buf, (size_t)n);
 	}
 	return done;
 }
 
 static int one(struct vdev *v, struct vq *q, const struct vq_chain *c)
 {
-	vq_push(q, c->head, fill(c));
+	vq_push(q, c->head, fill(v->mem, c));
 	return 0;
 }
 

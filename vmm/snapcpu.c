@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -44,13 +46,18 @@ int snapcpu_get(struct vcpu *c, struct snap_cpu *ret, struct vps_err *err)
 	return 0;
 }
 
-/* Clocks of two hosts of one kind differ by a little, which a guest does not notice. */
+bool snapcpu_tsc_near(uint32_t want, int have)
+{
+	uint32_t near = want / 4000;
+
+	return !want || have <= 0 || ((uint32_t)have >= want - near && (uint32_t)have <= want + near);
+}
+
 static int set_tsc_khz(struct vcpu *c, uint32_t want, struct vps_err *err)
 {
 	int have = kvm_ioctl(c->fd, KVM_GET_TSC_KHZ, 0);
-	uint32_t near = want / 4000;
 
-	if (!want || have <= 0 || ((uint32_t)have >= want - near && (uint32_t)have <= want + near))
+	if (snapcpu_tsc_near(want, have))
 		return 0;
 	if (kvm_ioctl(c->fd, KVM_SET_TSC_KHZ, want) < 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED,
@@ -113,19 +120,52 @@ static uint32_t word(const struct cpuid_table *t, uint32_t function, uint32_t in
 	return 0;
 }
 
-bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have, char *why,
-		  size_t size)
+_Static_assert(ARRAY_LEN(features) == SNAPCPU_WORDS, "words of features");
+
+/* As /proc/cpuinfo has them; what a guest of today may have looked for. By their place in features. */
+static const struct {
+	uint8_t at, bit;
+	const char *name;
+} names[] = {
+	{0, 0, "sse3"},	       {0, 9, "ssse3"},	    {0, 12, "fma"},	   {0, 13, "cx16"},
+	{0, 17, "pcid"},       {0, 19, "sse4_1"},   {0, 20, "sse4_2"},	   {0, 21, "x2apic"},
+	{0, 22, "movbe"},      {0, 23, "popcnt"},   {0, 25, "aes"},	   {0, 26, "xsave"},
+	{0, 28, "avx"},	       {0, 29, "f16c"},	    {0, 30, "rdrand"},	   {2, 0, "fsgsbase"},
+	{2, 3, "bmi1"},	       {2, 5, "avx2"},	    {2, 7, "smep"},	   {2, 8, "bmi2"},
+	{2, 9, "erms"},	       {2, 10, "invpcid"},  {2, 16, "avx512f"},	   {2, 17, "avx512dq"},
+	{2, 18, "rdseed"},     {2, 19, "adx"},	    {2, 20, "smap"},	   {2, 23, "clflushopt"},
+	{2, 24, "clwb"},       {2, 28, "avx512cd"}, {2, 29, "sha_ni"},	   {2, 30, "avx512bw"},
+	{2, 31, "avx512vl"},   {3, 1, "avx512vbmi"}, {3, 2, "umip"},	   {3, 3, "pku"},
+	{3, 8, "gfni"},	       {3, 9, "vaes"},	    {3, 10, "vpclmulqdq"}, {3, 22, "rdpid"},
+	{4, 4, "fsrm"},	       {4, 26, "ibrs"},	    {4, 27, "stibp"},	   {4, 31, "ssbd"},
+	{5, 4, "avx_vnni"},    {5, 5, "avx512_bf16"}, {7, 2, "avx"},	   {7, 5, "avx512f"},
+	{8, 0, "xsaveopt"},    {8, 1, "xsavec"},    {8, 3, "xsaves"},	   {10, 5, "abm"},
+	{10, 6, "sse4a"},      {11, 11, "syscall"}, {11, 20, "nx"},	   {11, 26, "pdpe1gb"},
+	{11, 27, "rdtscp"},
+};
+
+void snapcpu_words(const struct cpuid_table *t, uint32_t ret[SNAPCPU_WORDS])
 {
-	for (size_t i = 0; i < ARRAY_LEN(features); i++) {
-		uint32_t f = features[i].function, n = features[i].index;
-		uint32_t missing = word(seen, f, n, features[i].reg) &
-				   ~word(have, f, n, features[i].reg) & features[i].mask;
+	for (size_t i = 0; i < SNAPCPU_WORDS; i++)
+		ret[i] = word(t, features[i].function, features[i].index, features[i].reg) & features[i].mask;
+}
+
+bool snapcpu_words_fit(const uint32_t *seen, const uint32_t *have, char *why, size_t size)
+{
+	for (size_t i = 0; i < SNAPCPU_WORDS; i++) {
+		uint32_t missing = seen[i] & ~have[i] & features[i].mask;
+		const char *name = NULL;
+		int bit;
 
 		if (!missing)
 			continue;
-		snprintf(why, size, "CPUID %#x,%u: %s bit %d", f, n,
-			 (const char *[]){"eax", "ebx", "ecx", "edx"}[features[i].reg],
-			 __builtin_ctz(missing));
+		bit = __builtin_ctz(missing);
+		for (size_t k = 0; k < ARRAY_LEN(names) && !name; k++)
+			if (names[k].at == i && names[k].bit == bit)
+				name = names[k].name;
+		snprintf(why, size, "%s%sCPUID %#x,%u: %s bit %d", name ? name : "", name ? ": " : "",
+			 features[i].function, features[i].index,
+			 (const char *[]){"eax", "ebx", "ecx", "edx"}[features[i].reg], bit);
 		return false;
 	}
 	if (size)
@@ -133,10 +173,41 @@ bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have
 	return true;
 }
 
+bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have, char *why,
+		  size_t size)
+{
+	uint32_t a[SNAPCPU_WORDS], b[SNAPCPU_WORDS];
+
+	snapcpu_words(seen, a);
+	snapcpu_words(have, b);
+	return snapcpu_words_fit(a, b, why, size);
+}
+
+void snapcpu_text(const uint32_t words[SNAPCPU_WORDS], uint32_t tsc_khz, char ret[SNAPCPU_TEXT])
+{
+	size_t n = (size_t)snprintf(ret, SNAPCPU_TEXT, SNAPCPU_FORMAT "%u", tsc_khz);
+
+	for (size_t i = 0; i < SNAPCPU_WORDS; i++)
+		n += (size_t)snprintf(ret + n, SNAPCPU_TEXT - n, ".%x", words[i]);
+}
+
+int snapcpu_parse(const char *text, uint32_t words[SNAPCPU_WORDS], uint32_t *ret_khz)
+{
+	size_t len = strlen(SNAPCPU_FORMAT), i = 0;
+	char *end;
+
+	if (strncmp(text, SNAPCPU_FORMAT, len) != 0 || strlen(text) >= SNAPCPU_TEXT)
+		return -EPROTO;
+	*ret_khz = (uint32_t)strtoul(text + len, &end, 10);
+	for (; *end == '.' && i < SNAPCPU_WORDS; i++)
+		words[i] = (uint32_t)strtoul(end + 1, &end, 16);
+	return *end || i < SNAPCPU_WORDS ? -EPROTO : 0;
+}
+
 int snapcpu_set_cpuid(struct vcpu *c, const struct cpuid_table *t, struct vps_err *err)
 {
 	autofree struct cpuid_table *have = calloc(1, sizeof(*have));
-	char why[64];
+	char why[SNAPCPU_WHY];
 	int r = have ? kvm_get_cpuid(c->vm->kvm_fd, have) : -ENOMEM;
 
 	if (r < 0)
@@ -147,6 +218,37 @@ int snapcpu_set_cpuid(struct vcpu *c, const struct cpuid_table *t, struct vps_er
 	*c->cpuid = *t;
 	r = kvm_ioctl_p(c->fd, KVM_SET_CPUID2, c->cpuid);
 	return r < 0 ? vps_err_sys(err, r, "CPU %u: set its CPUID", c->id) : 0;
+}
+
+/* A CPU that never runs knows the rate. */
+static int host_khz(int kvm)
+{
+	autoclose int vm = kvm_ioctl(kvm, KVM_CREATE_VM, 0);
+	autoclose int cpu = vm < 0 ? vm : kvm_ioctl(vm, KVM_CREATE_VCPU, 0);
+
+	return cpu < 0 ? cpu : kvm_ioctl(cpu, KVM_GET_TSC_KHZ, 0);
+}
+
+int snapcpu_check_host(int kvm, const char *text, struct vps_err *err)
+{
+	autofree struct cpuid_table *host = calloc(1, sizeof(*host));
+	uint32_t seen[SNAPCPU_WORDS], have[SNAPCPU_WORDS], khz = 0;
+	char why[SNAPCPU_WHY];
+	int r = snapcpu_parse(text, seen, &khz), here;
+
+	if (r < 0)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "what its CPU has is told in no way that is known here");
+	r = host ? kvm_get_cpuid(kvm, host) : -ENOMEM;
+	if (r < 0)
+		return vps_err_sys(err, r, "get this host's CPUID");
+	snapcpu_words(host, have);
+	if (!snapcpu_words_fit(seen, have, why, sizeof(why)))
+		return vps_err_set(err, VPS_EUNSUPPORTED, "this host's CPU lacks what the guest has seen (%s)", why);
+	here = host_khz(kvm);
+	if (!snapcpu_tsc_near(khz, here) && kvm_ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "its time stamp counter runs at %u kHz, this host's at %d "
+				   "and cannot be scaled", khz, here);
+	return 0;
 }
 
 /* ---- MSRs ---- */

@@ -34,5 +34,19 @@ int snapcpu_set_msrs(struct vcpu *c, const struct kvm_msr_entry *e, size_t n, st
  * why, or "". Pure. */
 bool snapcpu_fits(const struct cpuid_table *seen, const struct cpuid_table *have, char *why,
 		  size_t size);
+#define SNAPCPU_WHY 64
+/* The same in two steps, with a text in between that another host reads: features, and the counter's rate (0: not known). */
+#define SNAPCPU_WORDS  13
+#define SNAPCPU_TEXT   192
+#define SNAPCPU_FORMAT "x86-1:"
+void snapcpu_words(const struct cpuid_table *t, uint32_t ret[SNAPCPU_WORDS]);
+bool snapcpu_words_fit(const uint32_t *seen, const uint32_t *have, char *why, size_t size);
+void snapcpu_text(const uint32_t words[SNAPCPU_WORDS], uint32_t tsc_khz, char ret[SNAPCPU_TEXT]);
+/* 0 or -EPROTO. */
+int snapcpu_parse(const char *text, uint32_t words[SNAPCPU_WORDS], uint32_t *ret_khz);
+/* Clocks of two hosts of one kind differ by a little, which a guest does not notice. */
+bool snapcpu_tsc_near(uint32_t want, int have);
+/* Could a guest that needs what that text says go on here? -VPS_EUNSUPPORTED names what is missing. kvm: of kvm_open. */
+int snapcpu_check_host(int kvm, const char *text, struct vps_err *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "vmm/machine.h"
+#include "vmm/rounds.h"
 #include "vmm/snapcpu.h"
 
 #define CHUNK	  (256u << 10)
@@ -40,7 +41,7 @@ uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len)
 	return h ^ h >> 29;
 }
 
-static int write_all(int fd, const void *p, size_t len, uint64_t off)
+int snap_write_all(int fd, const void *p, size_t len, uint64_t off)
 {
 	while (len) {
 		ssize_t n = pwrite(fd, p, len, (off_t)off);
@@ -56,7 +57,7 @@ static int write_all(int fd, const void *p, size_t len, uint64_t off)
 	return 0;
 }
 
-static int read_all(int fd, void *p, size_t len, uint64_t off)
+int snap_read_all(int fd, void *p, size_t len, uint64_t off)
 {
 	while (len) {
 		ssize_t n = pread(fd, p, len, (off_t)off);
@@ -179,7 +180,7 @@ static int put_memory(const struct gmem *g, int fd, uint64_t *ret_sum)
 		if (all_zero(g->base + off, len))
 			continue;
 
-		int r = write_all(fd, g->base + off, len, off);
+		int r = snap_write_all(fd, g->base + off, len, off);
 
 		if (r < 0)
 			return r;
@@ -190,7 +191,7 @@ static int put_memory(const struct gmem *g, int fd, uint64_t *ret_sum)
 	return 0;
 }
 
-static int check_target(int fd, struct vps_err *err)
+int snapshot_check_target(int fd, struct vps_err *err)
 {
 	struct stat st;
 
@@ -201,16 +202,19 @@ static int check_target(int fd, struct vps_err *err)
 	return 0;
 }
 
-int snapshot_write(struct machine *m, int fd, struct vps_err *err)
+int snapshot_write(struct machine *m, int fd, unsigned rounds, uint64_t rounds_sum, struct vps_err *err)
 {
 	struct snap_trailer t = {
 		.magic = SNAP_MAGIC,
 		.version = SNAP_VERSION,
 		.cpus = m->vm.n_cpus,
 		.memory = m->vm.mem.size,
+		.memory_sum = rounds_sum,
+		.rounds = rounds,
 	};
+	uint64_t at = rounds ? 0 : t.memory;
 	auto_strbuf sb = STRBUF_INIT;
-	int r = check_target(fd, err);
+	int r = snapshot_check_target(fd, err);
 
 	for (size_t i = 0; r == 0 && i < m->n_disks; i++)
 		if (fdatasync(m->disks[i].fd) < 0)
@@ -221,15 +225,15 @@ int snapshot_write(struct machine *m, int fd, struct vps_err *err)
 		return r;
 	put_devices(&sb, m);
 	r = sb_ok(&sb);
-	if (r == 0)
+	if (r == 0 && !rounds)
 		r = put_memory(&m->vm.mem, fd, &t.memory_sum);
 	if (r == 0)
-		r = write_all(fd, sb.s, sb.len, t.memory);
+		r = snap_write_all(fd, sb.s, sb.len, at);
 	t.state_len = sb.len;
 	t.state_sum = snap_sum(1, sb.s, sb.len);
 	t.sum = snap_sum(2, &t, offsetof(struct snap_trailer, sum));
 	if (r == 0)
-		r = write_all(fd, &t, sizeof(t), t.memory + t.state_len);
+		r = snap_write_all(fd, &t, sizeof(t), at + t.state_len);
 	if (r == 0 && fdatasync(fd) < 0)
 		r = -errno;
 	return r < 0 ? vps_err_sys(err, r, "write the snapshot") : 0;
@@ -240,6 +244,11 @@ int snapshot_write(struct machine *m, int fd, struct vps_err *err)
 static int damaged(struct vps_err *err, const char *what)
 {
 	return vps_err_set(err, EBADMSG, "the snapshot is damaged (%s)", what);
+}
+
+static uint64_t state_at(const struct snap_trailer *t)
+{
+	return t->rounds ? 0 : t->memory;
 }
 
 static int get_trailer(int fd, struct snap_trailer *ret, struct vps_err *err)
@@ -253,7 +262,7 @@ static int get_trailer(int fd, struct snap_trailer *ret, struct vps_err *err)
 	size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
 	if (size < sizeof(*ret))
 		return damaged(err, "its size");
-	r = read_all(fd, ret, sizeof(*ret), size - sizeof(*ret));
+	r = snap_read_all(fd, ret, sizeof(*ret), size - sizeof(*ret));
 	if (r < 0)
 		return vps_err_sys(err, r, "read the snapshot");
 	if (memcmp(ret->magic, SNAP_MAGIC, sizeof(ret->magic)) != 0)
@@ -264,7 +273,7 @@ static int get_trailer(int fd, struct snap_trailer *ret, struct vps_err *err)
 	if (ret->sum != snap_sum(2, ret, offsetof(struct snap_trailer, sum)))
 		return damaged(err, "its end");
 	if (ret->memory > GMEM_MAX || ret->state_len > STATE_MAX ||
-	    size != ret->memory + ret->state_len + sizeof(*ret))
+	    size != state_at(ret) + ret->state_len + sizeof(*ret))
 		return damaged(err, "its size");
 	return 0;
 }
@@ -278,7 +287,7 @@ static int verify_memory(int fd, const struct snap_trailer *t, struct vps_err *e
 		return vps_err_sys(err, -ENOMEM, "read the snapshot");
 	for (uint64_t off = 0; off < t->memory; off += CHUNK) {
 		size_t len = t->memory - off < CHUNK ? t->memory - off : CHUNK;
-		int r = read_all(fd, buf, len, off);
+		int r = snap_read_all(fd, buf, len, off);
 
 		if (r < 0)
 			return vps_err_sys(err, r, "read the snapshot");
@@ -288,16 +297,32 @@ static int verify_memory(int fd, const struct snap_trailer *t, struct vps_err *e
 	return sum == t->memory_sum ? 0 : damaged(err, "its memory");
 }
 
-int snapshot_check(int fd, uint64_t memory, unsigned cpus, bool verify, struct vps_err *err)
+static int check_rounds(const struct snap_files *f, const struct snap_trailer *t, bool verify, struct vps_err *err)
+{
+	uint64_t sum = 0;
+	int r;
+
+	if (t->rounds != f->n_rounds)
+		return vps_err_set(err, VPS_EUSAGE, "the snapshot has %llu rounds, not %zu",
+				   (unsigned long long)t->rounds, f->n_rounds);
+	if (!t->rounds)
+		return verify ? verify_memory(f->fd, t, err) : 0;
+	r = rounds_check(f->rounds, f->n_rounds, t->memory, verify, &sum, err);
+	if (r == 0 && sum != t->memory_sum)
+		r = vps_err_set(err, VPS_EUSAGE, "the snapshot's rounds are another one's");
+	return r;
+}
+
+int snapshot_check(const struct snap_files *f, uint64_t memory, unsigned cpus, bool verify, struct vps_err *err)
 {
 	struct snap_trailer t;
-	int r = get_trailer(fd, &t, err);
+	int r = get_trailer(f->fd, &t, err);
 
 	if (r == 0 && (t.memory != memory || t.cpus != cpus))
 		r = vps_err_set(err, VPS_EUSAGE,
 				"the snapshot is of %u CPUs and %llu bytes of memory", t.cpus,
 				(unsigned long long)t.memory);
-	return r == 0 && verify ? verify_memory(fd, &t, err) : r;
+	return r < 0 ? r : check_rounds(f, &t, verify, err);
 }
 
 struct state {
@@ -429,7 +454,7 @@ int snapshot_load(struct machine *m, int fd, struct vps_err *err)
 	autofree uint8_t *p = r < 0 ? NULL : malloc(t.state_len + 1);
 
 	if (r == 0)
-		r = p ? read_all(fd, p, t.state_len, t.memory) : -ENOMEM;
+		r = p ? snap_read_all(fd, p, t.state_len, state_at(&t)) : -ENOMEM;
 	if (r < 0)
 		return vps_err_sys(err, r, "read the snapshot");
 	if (snap_sum(1, p, t.state_len) != t.state_sum)

@@ -7,6 +7,8 @@
  *     state     sections of struct snap_section and bytes: CPUs, interrupt controllers, devices
  *     trailer   struct snap_trailer, the last bytes of the file
  *
+ * With rounds of a pre-copy (vmm/rounds.h) the memory is in those files instead, and this one has state and trailer.
+ *
  * Whoever restores says all options again; what a snapshot tells about the machine is compared with
  * them, and its state is checked as if a guest had written it.
  */
@@ -14,20 +16,22 @@
 #define VPS_VMM_SNAPSHOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 
 #define SNAP_MAGIC   "VPSSNAP"
-#define SNAP_VERSION 1
+#define SNAP_VERSION 2
 
 struct snap_trailer {
 	char magic[8];
 	uint32_t version, cpus;
 	uint64_t memory;     /* bytes */
 	uint64_t state_len;  /* behind the memory */
-	uint64_t memory_sum; /* snap_sum of each chunk, mixed */
+	uint64_t memory_sum; /* snap_sum of each chunk, mixed; or of the rounds, by rounds_check */
 	uint64_t state_sum;
+	uint64_t rounds; /* files with the memory, or 0 */
 	uint64_t sum; /* of all before */
 };
 
@@ -49,17 +53,29 @@ struct snap_section {
 
 struct machine;
 
-/* Of a paused machine. fd: regular, empty, writable. Disks are flushed. 0 or a negative code. */
-int snapshot_write(struct machine *m, int fd, struct vps_err *err);
+/* Its file, and those of its rounds, in order. */
+struct snap_files {
+	int fd;
+	const int *rounds;
+	size_t n_rounds;
+};
+/* Regular, empty, writable? */
+int snapshot_check_target(int fd, struct vps_err *err);
+/* Of a paused machine. fd: of snapshot_check_target. rounds: of the pre-copy that has all of its memory, with their sum; 0:
+ * the memory is written, too. Disks are flushed. 0 or a negative code. */
+int snapshot_write(struct machine *m, int fd, unsigned rounds, uint64_t rounds_sum, struct vps_err *err);
 /* Is it one of this version, whole, for that memory and so many CPUs? verify: read all of the
  * memory, too. -VPS_EUSAGE another machine's, -EBADMSG damaged, -VPS_EUNSUPPORTED another version.
  */
-int snapshot_check(int fd, uint64_t memory, unsigned cpus, bool verify, struct vps_err *err);
-/* The state into a machine whose memory is mapped from fd, with all devices, none of them started.
+int snapshot_check(const struct snap_files *f, uint64_t memory, unsigned cpus, bool verify, struct vps_err *err);
+/* The state into a machine whose memory is there, with all devices, none of them started.
  * -VPS_EUNSUPPORTED: its CPU had what this host's has not. */
 int snapshot_load(struct machine *m, int fd, struct vps_err *err);
 
 /* A sum against damage, not against forgery. */
 uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len);
+/* All of it, at off. 0 or -errno; -EBADMSG: the file is shorter. */
+int snap_write_all(int fd, const void *p, size_t len, uint64_t off);
+int snap_read_all(int fd, void *p, size_t len, uint64_t off);
 
 #endif

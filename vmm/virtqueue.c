@@ -16,9 +16,10 @@ static uint16_t load16(const uint16_t *p)
 {
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
-static void store16(uint16_t *p, uint16_t v)
+static void store16(const struct vq *q, uint16_t *p, uint16_t v)
 {
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+	gmem_wrote(q->mem, p, sizeof(*p));
 }
 
 int vq_start(struct vq *q, const struct gmem *mem)
@@ -153,12 +154,13 @@ void vq_put(struct vq *q, uint16_t i, uint16_t head, uint32_t written)
 	uint16_t at = (uint16_t)(q->s.next_used + i) % q->s.size;
 
 	memcpy(&q->used[USED_RING + 4 * at], &e, sizeof(e));
+	gmem_wrote(q->mem, &q->used[USED_RING + 4 * at], sizeof(e));
 }
 
 void vq_publish(struct vq *q, uint16_t n)
 {
 	q->s.next_used += n;
-	store16(&q->used[USED_IDX], q->s.next_used);
+	store16(q, &q->used[USED_IDX], q->s.next_used);
 }
 
 bool vq_wants_signal(struct vq *q)
@@ -182,7 +184,7 @@ void vq_quiet(struct vq *q)
 {
 	/* With the event index it is enough not to move it on. */
 	if (q->s.ready && !q->s.event_idx)
-		store16(&q->used[0], VRING_USED_F_NO_NOTIFY);
+		store16(q, &q->used[0], VRING_USED_F_NO_NOTIFY);
 }
 
 bool vq_listen(struct vq *q)
@@ -190,9 +192,9 @@ bool vq_listen(struct vq *q)
 	if (!q->s.ready)
 		return false;
 	if (q->s.event_idx)
-		store16(&q->used[AVAIL_EVENT(q)], q->s.next_avail);
+		store16(q, &q->used[AVAIL_EVENT(q)], q->s.next_avail);
 	else
-		store16(&q->used[0], 0);
+		store16(q, &q->used[0], 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return load16(&q->avail[AVAIL_IDX]) != q->s.next_avail;
 }
@@ -218,8 +220,9 @@ size_t iov_slice(const struct iovec *iov, size_t n, size_t off, size_t len, stru
 	return k;
 }
 
-static size_t iov_copy(const struct iovec *iov, size_t n, size_t off, void *buf, size_t len,
-		       bool write)
+/* to: into that memory; NULL: out of one. */
+static size_t iov_copy(const struct gmem *to, const struct iovec *iov, size_t n, size_t off, void *buf,
+		       size_t len)
 {
 	size_t done = 0;
 
@@ -234,10 +237,12 @@ static size_t iov_copy(const struct iovec *iov, size_t n, size_t off, void *buf,
 
 		if (part > len - done)
 			part = len - done;
-		if (write)
+		if (to) {
 			memcpy(at, (uint8_t *)buf + done, part);
-		else
+			gmem_wrote(to, at, part);
+		} else {
 			gmem_copy_in((uint8_t *)buf + done, at, part);
+		}
 		off = 0;
 		done += part;
 	}
@@ -246,10 +251,21 @@ static size_t iov_copy(const struct iovec *iov, size_t n, size_t off, void *buf,
 
 size_t iov_read(const struct iovec *iov, size_t n, size_t off, void *buf, size_t len)
 {
-	return iov_copy(iov, n, off, buf, len, false);
+	return iov_copy(NULL, iov, n, off, buf, len);
 }
 
-size_t iov_write(const struct iovec *iov, size_t n, size_t off, const void *buf, size_t len)
+size_t iov_write(const struct gmem *m, const struct iovec *iov, size_t n, size_t off, const void *buf,
+		 size_t len)
 {
-	return iov_copy(iov, n, off, (void *)(uintptr_t)buf, len, true);
+	return iov_copy(m, iov, n, off, (void *)(uintptr_t)buf, len);
+}
+
+void iov_wrote(const struct gmem *m, const struct iovec *iov, size_t n, size_t len)
+{
+	for (size_t i = 0; i < n && len; i++) {
+		size_t part = iov[i].iov_len < len ? iov[i].iov_len : len;
+
+		gmem_wrote(m, iov[i].iov_base, part);
+		len -= part;
+	}
 }

@@ -72,7 +72,10 @@ bool vq_listen(struct vq *q);
 
 /* Copy between iov[0..n) from byte off on and a buffer; the bytes copied. */
 size_t iov_read(const struct iovec *iov, size_t n, size_t off, void *buf, size_t len);
-size_t iov_write(const struct iovec *iov, size_t n, size_t off, const void *buf, size_t len);
+size_t iov_write(const struct gmem *m, const struct iovec *iov, size_t n, size_t off, const void *buf,
+		 size_t len);
+/* The kernel has written len bytes into iov[0..n), or some of them: gmem_wrote. */
+void iov_wrote(const struct gmem *m, const struct iovec *iov, size_t n, size_t len);
 /* The part [off, off + len) of iov as vectors of its own; their number. dst: room for n. */
 size_t iov_slice(const struct iovec *iov, size_t n, size_t off, size_t len, struct iovec *dst);
 

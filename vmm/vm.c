@@ -10,10 +10,12 @@
 #include "base/mem.h"
 #include "vmm/kvm.h"
 
-static int add_memory(struct vm *vm)
+/* Also to change the flags of what is there. */
+static int set_memory(struct vm *vm, uint32_t flags)
 {
 	uint64_t low = gmem_low(&vm->mem);
 	struct kvm_userspace_memory_region r = {
+		.flags = flags,
 		.memory_size = low,
 		.userspace_addr = (uintptr_t)vm->mem.base,
 	};
@@ -23,11 +25,42 @@ static int add_memory(struct vm *vm)
 		return ret;
 	r = (struct kvm_userspace_memory_region){
 		.slot = 1,
+		.flags = flags,
 		.guest_phys_addr = GMEM_HOLE_END,
 		.memory_size = vm->mem.size - low,
 		.userspace_addr = (uintptr_t)vm->mem.base + low,
 	};
 	return kvm_ioctl_p(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &r);
+}
+
+int vm_log(struct vm *vm, bool on)
+{
+	return set_memory(vm, on ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+int vm_log_get(struct vm *vm, uint64_t *bits)
+{
+	uint64_t low = gmem_low(&vm->mem);
+	struct kvm_dirty_log l = {.dirty_bitmap = bits};
+	int r = kvm_ioctl_p(vm->vm_fd, KVM_GET_DIRTY_LOG, &l);
+
+	if (r < 0 || vm->mem.size == low)
+		return r;
+	l = (struct kvm_dirty_log){.slot = 1, .dirty_bitmap = bits + low / GMEM_PAGE / 64};
+	return kvm_ioctl_p(vm->vm_fd, KVM_GET_DIRTY_LOG, &l);
+}
+
+int vm_log_clear(struct vm *vm, uint64_t page, uint64_t n, uint64_t *bits)
+{
+	uint64_t low = gmem_low(&vm->mem) / GMEM_PAGE;
+	struct kvm_clear_dirty_log l = {
+		.slot = page >= low,
+		.first_page = page >= low ? page - low : page,
+		.num_pages = (uint32_t)n,
+		.dirty_bitmap = bits + page / 64,
+	};
+
+	return vm->log_by_parts ? kvm_ioctl_p(vm->vm_fd, KVM_CLEAR_DIRTY_LOG, &l) : 0;
 }
 
 static int add_irq(struct vm *vm, int fd, uint32_t gsi)
@@ -54,18 +87,35 @@ static void harden(struct vm *vm)
 	kvm_ioctl_p(vm->vm_fd, KVM_ENABLE_CAP, &notify);
 }
 
+/* Where a KVM knows it, pages are watched again part by part, just before they are copied, and not all of them while
+ * the CPUs wait. */
+static void want_parts(struct vm *vm)
+{
+	struct kvm_enable_cap parts = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET,
+	};
+
+	vm->log_by_parts = kvm_ioctl_p(vm->vm_fd, KVM_ENABLE_CAP, &parts) == 0;
+	if (vm->log_by_parts)
+		return;
+	parts.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	vm->log_by_parts = kvm_ioctl_p(vm->vm_fd, KVM_ENABLE_CAP, &parts) == 0;
+}
+
 static int setup(struct vm *vm, struct vps_err *err)
 {
 	uint64_t identity = AT_IDENTITY_MAP;
 	int r = kvm_ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, AT_TSS);
 
 	harden(vm);
+	want_parts(vm);
 	if (r == 0)
 		r = kvm_ioctl_p(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	if (r == 0)
 		r = kvm_ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP, 0);
 	if (r == 0)
-		r = add_memory(vm);
+		r = set_memory(vm, 0);
 	if (r == 0)
 		r = add_irq(vm, vm->power_irq, GSI_POWER);
 	return r < 0 ? vps_err_sys(err, r, "set up the machine") : 0;

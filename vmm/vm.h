@@ -48,6 +48,7 @@ struct vm {
 	struct vcpu cpus[MAX_CPUS];
 	struct vdev *devices[MAX_DEVICES];
 	struct serial *serial;
+	bool log_by_parts;
 	bool filtered; /* CPUs get their filter (vmm/filter.h) */
 
 	pthread_mutex_t lock; /* of what follows, and of parked */
@@ -76,6 +77,15 @@ void vm_pause(struct vm *vm);
 /* End the threads. */
 void vm_stop(struct vm *vm);
 void vm_press_power(struct vm *vm);
+/*
+ * What the guest changes in its memory, while that is on: a bit a page in the order of our mapping; bits has room for
+ * all, in words of 64. vm_log_get takes them all; each is told again until vm_log_clear has said that it is known (of n
+ * pages from page on, that do not cross GMEM_HOLE, both multiples of 64 but at the end), then when it is written
+ * to the next time. Pages that never were written to may be told, too. From any thread. 0 or -errno.
+ */
+int vm_log(struct vm *vm, bool on);
+int vm_log_get(struct vm *vm, uint64_t *bits);
+int vm_log_clear(struct vm *vm, uint64_t page, uint64_t n, uint64_t *bits);
 enum vm_end vm_end_of(struct vm *vm, char *why, size_t size);
 
 /* For vcpu.c. */

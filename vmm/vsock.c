@@ -355,7 +355,7 @@ static void put_header(struct vsock *v, uint16_t op, uint32_t flags, uint32_t ho
 		.fwd_cnt = c ? c->fwd : 0,
 	};
 
-	iov_write(v->chain.iov + v->chain.n_out, v->chain.n_in, 0, &h, HDR);
+	iov_write(v->dev.mem, v->chain.iov + v->chain.n_out, v->chain.n_in, 0, &h, HDR);
 	vq_push(&v->dev.vq[RX], v->chain.head, (uint32_t)HDR + len);
 }
 
@@ -374,6 +374,8 @@ static bool put_data(struct vsock *v, struct vsock_conn *c)
 	size_t k = iov_slice(v->chain.iov + v->chain.n_out, v->chain.n_in, HDR, want, v->part);
 	ssize_t n = readv(c->in.fd, v->part, (int)k);
 
+	if (n > 0)
+		iov_wrote(v->dev.mem, v->part, k, (size_t)n);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		c->pending &= ~(unsigned)P_DATA;
 		return false;
@@ -489,7 +491,7 @@ static void tell_reset(struct vsock *v)
 	if (vq_pop(q, &v->chain) <= 0)
 		return;
 
-	size_t n = iov_write(v->chain.iov + v->chain.n_out, v->chain.n_in, 0, &e, sizeof(e));
+	size_t n = iov_write(v->dev.mem, v->chain.iov + v->chain.n_out, v->chain.n_in, 0, &e, sizeof(e));
 
 	vq_push(q, v->chain.head, (uint32_t)n);
 	vdev_signal(&v->dev, q);

@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/inroot.h"
@@ -31,6 +33,7 @@
 #include "runtime/tar.h"
 
 #define FREEZE_MS 10000
+#define POLL_MS   5
 
 /* What CRIU is told about this container. */
 struct facts {
@@ -40,6 +43,7 @@ struct facts {
 	char **scan;
 	int work;
 	int lock; /* criu holds it, too */
+	unsigned rounds; /* before the dump */
 };
 
 static void facts_done(struct facts *f)
@@ -206,6 +210,7 @@ static int save_facts(const struct vps_live *l, const struct facts *f, int dir, 
 	jo_object(&o, NULL);
 	jo_int(&o, "version", CHECKPOINT_CONTAINER_VERSION);
 	jo_u64(&o, "id_base", l->spec->id_base);
+	jo_u64(&o, "rounds", f->rounds);
 	jo_strv(&o, "external", f->external);
 	if (f->tty)
 		jo_str(&o, "tty", f->tty);
@@ -253,9 +258,9 @@ int checkpoint_work(int dir, struct vps_err *err)
 	return fd < 0 ? vps_err_sys(err, -errno, "open " CHECKPOINT_WORK) : fd;
 }
 
-static int say_why(struct criu_event *e, int work, struct vps_err *err)
+static int say_why(const struct criu_event *e, int work, const char *log, struct vps_err *err)
 {
-	autofree char *words = criu_log_words(work, CHECKPOINT_LOG);
+	autofree char *words = criu_log_words(work, log);
 
 	return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU could not write it down: %s",
 			   words ? words : *e->words ? e->words : "it does not say why");
@@ -273,16 +278,16 @@ static int dump(const struct vps_live *l, const struct facts *f, int dir, struct
 		if (r < 0)
 			return r;
 		if (e.last)
-			return say_why(&e, f->work, err);
+			return say_why(&e, f->work, CHECKPOINT_LOG, err);
 		if (str_eq(e.script, "post-dump"))
 			break;
 		r = criu_answer(j, true);
 		if (r < 0)
 			return vps_err_sys(err, r, "talk to criu");
 	}
-	r = save_facts(l, f, dir, err);
-	r = r ?: save_dev(l, dir, err);
-	return r ?: cg_freeze_begin(l->cg, err);
+	r = cg_freeze_begin(l->cg, err);
+	r = r ?: save_facts(l, f, dir, err);
+	return r ?: save_dev(l, dir, err);
 }
 
 static int names(const struct facts *f, char ***ret)
@@ -296,25 +301,43 @@ static int names(const struct facts *f, char ***ret)
 	return r;
 }
 
-static int start_dump(const struct vps_live *l, const struct facts *f, int dir, struct criu_job *j,
-		      struct vps_err *err)
+/* fds are kept open in it. */
+static int start_criu(const struct vps_live *l, struct criu_request *q, int lock, struct criu_job *j, struct vps_err *err)
 {
 	auto_done(criu_done) struct criu criu = {0};
-	auto_strv external = NULL;
 	autofree char *freeze = cg_ns_path(l->cg);
 	uid_t owner = needs_owner(l);
-	struct criu_request q = {.dir = dir, .work = f->work, .log = CHECKPOINT_LOG, .pid = l->init->pid, .scan = f->scan,
-				 .freeze = freeze, .unprivileged = owner != 0};
 	int r = criu_find(l->conf, &criu, err);
 
 	if (r < 0)
 		return r;
-	if (!freeze || names(f, &external) < 0)
+	if (!freeze)
+		return vps_err_sys(err, -ENOMEM, "checkpoint");
+	q->version = criu.version;
+	q->pid = l->init->pid;
+	q->freeze = freeze;
+	q->unprivileged = owner != 0;
+	r = criu_start(&criu, j, become_owner, &owner, &(struct criu_fd){.fd = lock}, 1, err);
+	r = r ?: criu_ask(j, q, err);
+	q->freeze = NULL;
+	return r;
+}
+
+static int start_dump(const struct vps_live *l, const struct facts *f, int dir, struct criu_job *j,
+		      struct vps_err *err)
+{
+	auto_strv external = NULL;
+	char parent[CHECKPOINT_ROUND_STR];
+	struct criu_request q = {.dir = dir, .work = f->work, .log = CHECKPOINT_LOG, .scan = f->scan};
+
+	if (names(f, &external) < 0)
 		return vps_err_sys(err, -ENOMEM, "checkpoint");
 	q.external = external;
-	q.version = criu.version;
-	r = criu_start(&criu, j, become_owner, &owner, &(struct criu_fd){.fd = f->lock}, 1, err);
-	return r ?: criu_ask(j, &q, err);
+	if (f->rounds) {
+		snprintf(parent, sizeof(parent), "%u", f->rounds);
+		q.parent = parent;
+	}
+	return start_criu(l, &q, f->lock, j, err);
 }
 
 /* CRIU would say so too, later and in words of its own. */
@@ -330,15 +353,12 @@ static int refuse_obstacles(const struct vps_live *l, struct vps_err *err)
 			   process ? process : "", process ? " " : "", o.v[0].what);
 }
 
-int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err)
+int container_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err)
 {
-	auto_done(facts_done) struct facts f = {.work = -1, .lock = -1};
+	auto_done(facts_done) struct facts f = {.work = -1, .lock = -1, .rounds = rounds};
 	struct criu_job j = CRIU_JOB_INIT;
-	int r;
+	int r = refuse_obstacles(l, err);
 
-	if (parent >= 0)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "no pre-copy rounds for containers");
-	r = refuse_obstacles(l, err);
 	if (r < 0)
 		return r;
 	/* Who finds us killed waits for it: until then criu may still be at it. */
@@ -375,4 +395,113 @@ int container_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_er
 		return cg_freeze(l->cg, false, FREEZE_MS, err);
 	/* When criu has not done it: frozen processes die, too. */
 	return cg_kill(l->cg, FREEZE_MS, err);
+}
+
+/* ---- rounds of pre-copy -------------------------------------------------------------------------- */
+
+/* Can this kernel tell which pages are written to (CONFIG_MEM_SOFT_DIRTY, proc(5) clear_refs)? Tried with one of ours. */
+static bool tracks_memory(void)
+{
+	const uint64_t soft_dirty = 1ull << 55;
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	volatile char *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	autoclose int clear = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	autoclose int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t was = soft_dirty, now = 0;
+	off_t at;
+
+	if (page == MAP_FAILED)
+		return false;
+	at = (off_t)((uintptr_t)page / size * sizeof(was));
+	page[0] = 1;
+	if (clear >= 0 && map >= 0 && write(clear, "4", 1) == 1 && pread(map, &was, sizeof(was), at) == sizeof(was)) {
+		page[0] = 2;
+		(void)!pread(map, &now, sizeof(now), at);
+	}
+	munmap((void *)(uintptr_t)page, size);
+	return !(was & soft_dirty) && (now & soft_dirty);
+}
+
+/* Nobody says when all runs again: it is when criu held them, and holds none any more. */
+static void await_running(const struct vps_live *l, struct criu_job *j, bool *told)
+{
+	for (bool held = false; !*told && !criu_says(j, POLL_MS);) {
+		bool now = criu_is_at(l->cg);
+		if (held && !now) {
+			*told = true;
+			l->running(l->running_arg);
+		}
+		held |= now;
+	}
+}
+
+/* Until it is over: all runs again, and what was found is written. */
+static int predump(const struct vps_live *l, int work, struct criu_job *j, bool *told, struct vps_err *err)
+{
+	struct criu_event e = {0};
+
+	for (;;) {
+		int r;
+		if (l->running)
+			await_running(l, j, told);
+		r = criu_next(j, &e, err);
+		if (r < 0)
+			return r;
+		if (e.last)
+			return e.success ? 0 : say_why(&e, work, CHECKPOINT_PREDUMP_LOG, err);
+		r = criu_answer(j, true);
+		if (r < 0)
+			return vps_err_sys(err, r, "talk to criu");
+	}
+}
+
+static int round_dir(int dir, unsigned round, struct vps_err *err)
+{
+	char name[CHECKPOINT_ROUND_STR];
+	int fd;
+
+	snprintf(name, sizeof(name), "%u", round);
+	fd = mkdirat(dir, name, 0700) < 0 ? -errno : fs_open_dir(dir, name);
+	return fd < 0 ? vps_err_sys(err, fd, "make the directory of round %u", round) : fd;
+}
+
+int container_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err)
+{
+	struct criu_job j = CRIU_JOB_INIT;
+	char parent[CHECKPOINT_ROUND_STR + 3];
+	bool told = false;
+	autoclose int lock = -1;
+	autoclose int work = -1;
+	autoclose int images = -1;
+	auto_strv scan = NULL;
+	int r;
+
+	if (round == 1 && !tracks_memory())
+		return vps_err_set(err, VPS_EUNSUPPORTED,
+				   "this host's kernel does not tell which pages change (it is built without CONFIG_MEM_SOFT_DIRTY)");
+	if (round > CHECKPOINT_ROUNDS_MAX)
+		return vps_err_set(err, VPS_ERESOURCE, "too many rounds");
+	/* As for a checkpoint: who finds us killed waits until criu has let all go on. */
+	lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, LOCK_TRY);
+	if (lock < 0)
+		return vps_err_sys(err, lock, CHECKPOINT_LOCK);
+	work = checkpoint_work(dir, err);
+	images = work < 0 ? work : round_dir(dir, round, err);
+	if (images < 0)
+		return images;
+	snprintf(parent, sizeof(parent), "../%u", round - 1);
+	/* it looks watched files up already */
+	r = watches_find(l->cg, l->init->pid, &scan, err);
+	r = r ?: start_criu(l, &(struct criu_request){.predump = true, .parent = round > 1 ? parent : NULL, .dir = images,
+						 .work = work, .log = CHECKPOINT_PREDUMP_LOG, .scan = scan}, lock, &j, err);
+	r = r ?: predump(l, work, &j, &told, err);
+	criu_end(&j);
+	if (r < 0) {
+		if (!told) /* else it is somebody else's by now */
+			cg_freeze(l->cg, false, FREEZE_MS, NULL);
+		return r;
+	}
+	if (criu_stats(work, &ret->frozen_us, &ret->bytes) < 0)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "this CRIU does not say what it wrote");
+	return 0;
 }

@@ -293,7 +293,8 @@ int container_launch(const struct vps_run *run, struct vps_launched *ret, struct
 /* The same with run->checkpoint: M's side of restore.c, in launch.c. */
 int container_restore(const struct vps_run *run, struct vps_launched *ret, struct vps_err *err);
 /* checkpoint.c */
-int container_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int container_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err);
+int container_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
 int container_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 
 struct joined {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,11 +20,12 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/sys.h"
+#include "cgroups/cgroups.h"
 #include "runtime/container/criu.pb-c.h"
 #include "runtime/vps.h"
 
 /* Kinds of requests and answers. */
-enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_NOTIFY = 6, REQ_VERSION = 10 };
+enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_NOTIFY = 6, REQ_VERSION = 10, REQ_PRE_DUMP = 13 };
 
 #define CG_MODE_IGNORE	  0
 #define NETWORK_LOCK_SKIP 3
@@ -31,6 +33,7 @@ enum { REQ_DUMP = 1, REQ_RESTORE = 2, REQ_NOTIFY = 6, REQ_VERSION = 10 };
 #define DUMP_TIMEOUT_S	  20	      /* to stop all its processes */
 #define MESSAGE_MAX	  65536
 #define CHECK_MS	  20000
+#define STATS_HEAD	  12u /* two magic numbers and the length of the message */
 
 void criu_done(struct criu *c)
 {
@@ -115,6 +118,8 @@ int criu_encode(const struct criu_request *r, struct strbuf *ret)
 		opts.freeze_cgroup = (char *)(uintptr_t)r->freeze;
 		opts.has_timeout = true;
 		opts.timeout = DUMP_TIMEOUT_S;
+		opts.has_track_mem = opts.track_mem = r->predump || r->parent;
+		opts.parent_img = (char *)(uintptr_t)r->parent;
 	}
 	for (size_t i = 0; i < r->n_fds; i++) {
 		criu_fd__init(&fds[i]);
@@ -124,7 +129,7 @@ int criu_encode(const struct criu_request *r, struct strbuf *ret)
 	}
 	opts.n_inherit_fd = r->n_fds;
 	opts.inherit_fd = list;
-	req.type = r->restore ? REQ_RESTORE : REQ_DUMP;
+	req.type = r->restore ? REQ_RESTORE : r->predump ? REQ_PRE_DUMP : REQ_DUMP;
 	req.opts = &opts;
 	return pack(&req, ret);
 }
@@ -284,6 +289,38 @@ int criu_next(struct criu_job *j, struct criu_event *ret, struct vps_err *err)
 	return hear(j, ret, NULL, err);
 }
 
+bool criu_says(struct criu_job *j, int ms)
+{
+	struct pollfd p = {.fd = j->sock, .events = POLLIN};
+
+	return poll(&p, 1, ms) != 0;
+}
+
+static bool is_traced(pid_t pid)
+{
+	char path[40], buf[4096];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (fs_read_buf(AT_FDCWD, path, buf, sizeof(buf)) < 0)
+		return false;
+	p = strstr(buf, "\nTracerPid:");
+	return p && atoi(p + strlen("\nTracerPid:")) != 0;
+}
+
+bool criu_is_at(struct cg *cg)
+{
+	autofree pid_t *pids = NULL;
+	bool traced = false;
+	size_t n = 0;
+
+	if (cg_pids(cg, &pids, &n) < 0)
+		return false;
+	for (size_t i = 0; i < n && !traced; i++)
+		traced = is_traced(pids[i]);
+	return traced;
+}
+
 void criu_end(struct criu_job *j)
 {
 	close_fd(&j->sock);
@@ -387,6 +424,38 @@ int criu_check(const struct criu *c, struct vps_err *err)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "CRIU %s cannot work on this kernel: %s",
 				   criu_version_str(c->version, v), why.msg);
 	return 0;
+}
+
+/* ---- its notes ---------------------------------------------------------------------- */
+
+int criu_stats_decode(const void *msg, size_t len, uint64_t *ret_frozen_us, uint64_t *ret_bytes)
+{
+	const unsigned char *p = msg;
+	CriuStats *m = NULL;
+	size_t n;
+
+	if (len >= STATS_HEAD) {
+		n = (size_t)(p[8] | p[9] << 8 | p[10] << 16) | (size_t)p[11] << 24;
+		if (n <= len - STATS_HEAD)
+			m = criu_stats__unpack(NULL, n, p + STATS_HEAD);
+	}
+	if (!m || !m->dump) {
+		criu_stats__free_unpacked(m, NULL);
+		return -EBADMSG;
+	}
+	*ret_frozen_us = m->dump->frozen_time;
+	*ret_bytes = m->dump->pages_written * 4096;
+	criu_stats__free_unpacked(m, NULL);
+	return 0;
+}
+
+int criu_stats(int work, uint64_t *ret_frozen_us, uint64_t *ret_bytes)
+{
+	autofree char *text = NULL;
+	size_t len;
+	int r = fs_read(work, "stats-dump", 65536, &text, &len);
+
+	return r ?: criu_stats_decode(text, len, ret_frozen_us, ret_bytes);
 }
 
 /* ---- its log -------------------------------------------------------------------------- */

@@ -44,6 +44,8 @@ struct criu_fd { char *key; int fd; };
 struct criu_request {
 	unsigned version; /* of the criu that is asked */
 	bool restore;
+	bool predump;	    /* only memory, and then it runs on */
+	const char *parent; /* dump: its memory is what has changed since the images there, a path from dir. NULL: all of it */
 	int dir;	  /* of the images: kept open until the end */
 	int work;	  /* directory of its log and other notes of its own */
 	const char *log;  /* file name of its log, in work */
@@ -73,13 +75,22 @@ struct criu_event {
 /* -ECHILD when it died. */
 int criu_next(struct criu_job *j, struct criu_event *ret, struct vps_err *err);
 int criu_answer(struct criu_job *j, bool ok);
+/* Does it say something within this time? */
+bool criu_says(struct criu_job *j, int ms);
+/* Are processes of this group held by ptrace(2)? */
+struct cg;
+bool criu_is_at(struct cg *cg);
 /* Closes the socket and reaps it. What it was doing it undoes first, when that can be undone. */
 void criu_end(struct criu_job *j);
 /* For a failure: the first complaints of its log, escaped, on one line. Owned; NULL when it has none. */
 char *criu_log_words(int dir, const char *log);
 
+/* After a dump or pre-dump: how long all stood still, and how much memory was written, from its notes in work. */
+int criu_stats(int work, uint64_t *ret_frozen_us, uint64_t *ret_bytes);
+
 /* Encoding and decoding alone, for tests: a strbuf of the message; an event of a message. */
 int criu_encode(const struct criu_request *r, struct strbuf *ret);
 int criu_decode(const void *msg, size_t len, struct criu_event *ret, unsigned *ret_version);
+int criu_stats_decode(const void *msg, size_t len, uint64_t *ret_frozen_us, uint64_t *ret_bytes);
 
 #endif

@@ -85,4 +85,5 @@ const struct vps_driver container_driver = {
 	.inside_stopped = container_inside_stopped,
 	.checkpoint = container_checkpoint,
 	.checkpoint_end = container_checkpoint_end,
+	.precopy = container_precopy,
 };

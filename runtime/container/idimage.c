@@ -6,6 +6,7 @@
 #include "runtime/container/restore.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -73,21 +74,49 @@ static int link_or_write(int from, int to, const char *name, uint32_t id_base)
 	return fs_write_rename(to, name, buf, idimage_encode(id_base, buf), 0640);
 }
 
-int idimage_dir(int checkpoint, int work, uint32_t id_base, struct vps_err *err)
+static bool is_image(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 4 && str_eq(name + n - 4, ".img");
+}
+
+/* Of one directory into another. */
+static int link_images(int from, int to, uint32_t id_base)
 {
 	auto_strv names = NULL;
+	int r = fs_list(from, ".", &names);
+
+	for (char **n = names; r == 0 && n && *n; n++)
+		if (is_image(*n))
+			r = link_or_write(from, to, *n, id_base);
+	return r;
+}
+
+static int link_round(int from, int to, const char *name, uint32_t id_base)
+{
+	autoclose int a = fs_open_dir(from, name);
+	autoclose int b = -1;
+
+	if (a < 0 || mkdirat(to, name, 0750) < 0)
+		return a < 0 ? a : -errno;
+	b = fs_open_dir(to, name);
+	return b < 0 ? b : link_images(a, b, id_base);
+}
+
+int idimage_dir(int checkpoint, int work, unsigned rounds, uint32_t id_base, struct vps_err *err)
+{
 	autoclose int dir = -1;
 	int r = fs_remove_tree(work, IMAGES);
 
 	if (r == 0 && mkdirat(work, IMAGES, 0750) < 0)
 		r = -errno;
-	r = r ?: fs_open_dir(work, IMAGES);
-	if (r >= 0) {
-		dir = r;
-		r = fs_list(checkpoint, ".", &names);
+	dir = r < 0 ? r : fs_open_dir(work, IMAGES);
+	r = dir < 0 ? dir : link_images(checkpoint, dir, id_base);
+	for (unsigned i = 1; r == 0 && i <= rounds; i++) {
+		char name[CHECKPOINT_ROUND_STR];
+		snprintf(name, sizeof(name), "%u", i);
+		r = link_round(checkpoint, dir, name, id_base);
 	}
-	for (char **n = names; r == 0 && n && *n; n++)
-		if (strlen(*n) > 4 && str_eq(*n + strlen(*n) - 4, ".img"))
-			r = link_or_write(checkpoint, dir, *n, id_base);
 	return r < 0 ? vps_err_sys(err, r, "images with this VPS's ids") : take_fd(dir);
 }

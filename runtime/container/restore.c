@@ -30,6 +30,7 @@
 #include "cgroups/cgroups.h"
 #include "runtime/container/criu.h"
 #include "runtime/lxcfs.h"
+#include "runtime/migrate/manifest.h"
 
 #define FREEZE_MS 10000
 #define SOURCES	  "m" /* below the stage */
@@ -40,6 +41,7 @@ struct restore {
 	int userns, stage;
 	int devpts, slave, work;
 	int images; /* what criu reads: the checkpoint, or one beside it with other ids */
+	unsigned rounds; /* of pre-copy, before it */
 	char **external;    /* strv: CRIU's words */
 	struct criu_fd *fds;
 	size_t n_fds, cap_fds;
@@ -58,6 +60,9 @@ static int load(struct restore *x, struct vps_err *err)
 	if (json_int(json_get(x->j, "version"), 0) != CHECKPOINT_CONTAINER_VERSION)
 		return vps_err_set(err, VPS_EUNSUPPORTED,
 				   "the checkpoint was made by another version of vps: it cannot be read");
+	x->rounds = (unsigned)json_u64(json_get(x->j, "rounds"), 0);
+	if (x->rounds > CHECKPOINT_ROUNDS_MAX)
+		return vps_err_set(err, EBADMSG, "checkpoint: bad rounds");
 	return 0;
 }
 
@@ -244,7 +249,7 @@ static int mount_cgroups(const char *at)
 static int become_restorer(void *arg)
 {
 	struct restore *x = arg;
-	int r = cg_enter_ns(x->b->run->cg);
+	int r = cg_tree_enter(x->b->run->cg, json_get(x->j, "groups"));
 
 	if (r == 0 && x->cgroup_at)
 		r = mount_cgroups(x->cgroup_at);
@@ -459,22 +464,51 @@ static int numbers_only(uint32_t id_base, struct vps_err *err)
 
 /* The processes that criu makes read the images themselves: first as the host's root without rights, before their user
  * namespace has its ids, then as the VPS's root. Nobody of the VPS comes here by path. */
-static int hand_images(struct restore *x, struct vps_err *err)
+static int hand_dir(int dir, gid_t gid)
 {
-	int dir = x->images;
-	gid_t gid = x->b->id_base;
 	auto_strv names = NULL;
 	int r = fs_list(dir, ".", &names);
 
 	for (char **n = names; r == 0 && n && *n; n++) {
-		if (str_eq(*n, CHECKPOINT_WORK)) /* with x->images below: only links are made there */
-			continue;
-		autoclose int fd = openat(dir, *n, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || fchown(fd, 0, gid) < 0 || fchmod(fd, 0640) < 0)
+		autoclose int fd = openat(dir, *n, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		struct stat st;
+		if (fd < 0 || fstat(fd, &st) < 0)
+			return -errno;
+		/* neither links of ours, nor work, below which x->images may be, nor rounds */
+		if (S_ISREG(st.st_mode) &&
+		    (fchownat(dir, *n, 0, gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(dir, *n, 0640, 0) < 0))
 			r = -errno;
 	}
 	if (r == 0 && (fchown(dir, 0, gid) < 0 || fchmod(dir, 0750) < 0))
 		r = -errno;
+	return r;
+}
+
+/* CRIU finds the round before by a link. There is none but ours. */
+static int link_parent(int dir, unsigned parent, bool beside)
+{
+	char to[CHECKPOINT_ROUND_STR + 3];
+	int r = fs_remove_tree(dir, CHECKPOINT_PARENT);
+
+	if (r < 0 || parent == 0)
+		return r;
+	snprintf(to, sizeof(to), "%s%u", beside ? "../" : "", parent);
+	return symlinkat(to, dir, CHECKPOINT_PARENT) < 0 ? -errno : 0;
+}
+
+static int hand_images(struct restore *x, struct vps_err *err)
+{
+	gid_t gid = x->b->id_base;
+	int r = link_parent(x->images, x->rounds, false);
+
+	r = r ?: hand_dir(x->images, gid);
+	for (unsigned i = 1; r == 0 && i <= x->rounds; i++) {
+		char name[CHECKPOINT_ROUND_STR];
+		snprintf(name, sizeof(name), "%u", i);
+		autoclose int dir = fs_open_dir(x->images, name);
+		r = dir < 0 ? dir : link_parent(dir, i - 1, true);
+		r = r ?: hand_dir(dir, gid);
+	}
 	return r < 0 ? vps_err_sys(err, r, "hand over the images") : 0;
 }
 
@@ -489,7 +523,7 @@ static int open_images(struct restore *x, struct vps_err *err)
 	if (json_u64(json_get(x->j, "id_base"), 0) == x->b->id_base)
 		x->images = fcntl(run->checkpoint, F_DUPFD_CLOEXEC, 3);
 	else
-		x->images = idimage_dir(run->checkpoint, x->work, x->b->id_base, err);
+		x->images = idimage_dir(run->checkpoint, x->work, x->rounds, x->b->id_base, err);
 	return x->images < 0 ? vps_err_sys(err, -errno, "open the images") : 0;
 }
 

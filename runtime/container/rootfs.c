@@ -16,9 +16,15 @@
 #include "runtime/guestcfg.h"
 #include "runtime/lxcfs.h"
 
+/* Private: a clone of a shared mount (all are on a host with systemd) is its peer, or later its slave, and as such CRIU cannot
+ * make it again. */
 static int clone_tree(int fd, const char *path)
 {
-	return sys_open_tree(fd, path, OPEN_TREE_CLONE | AT_EMPTY_PATH);
+	struct mount_attr a = {.propagation = MS_PRIVATE};
+	autoclose int tree = sys_open_tree(fd, path, OPEN_TREE_CLONE | AT_EMPTY_PATH);
+	int r = tree < 0 ? tree : sys_mount_setattr(tree, "", AT_EMPTY_PATH, &a, sizeof(a));
+
+	return r < 0 ? r : take_fd(tree);
 }
 
 static int *fd_array(size_t n)

@@ -52,4 +52,8 @@ const struct vps_driver microvm_driver = {
 	.grown = vm_grown,
 	.checkpoint = vm_checkpoint,
 	.checkpoint_end = vm_checkpoint_end,
+	.needs = vm_needs,
+	.fits = vm_fits,
+	.precopy = vm_precopy,
+	.precopy_end = vm_precopy_end,
 };

@@ -68,9 +68,14 @@ static int open_kvm(struct vps_err *err)
 
 int vm_host_check(struct vps_err *err)
 {
+	return vm_host_check_cpu(NULL, err);
+}
+
+int vm_host_check_cpu(const char *cpu, struct vps_err *err)
+{
 	char path[4096];
 	char *argv[] = {monitor_program("vps-vmm", PKGLIBEXECDIR, path, sizeof(path)),
-			(char *)(uintptr_t)"check", NULL};
+			(char *)(uintptr_t)"check", (char *)(uintptr_t)cpu, NULL};
 	auto_strbuf out = STRBUF_INIT;
 	struct vps_err why = {0};
 	struct proc_opts o = PROC_OPTS_INIT;
@@ -191,7 +196,9 @@ static int make_modules(struct vm_prep *p, const struct vps_run *run, struct vps
 	int fd = -1, r;
 
 	if (run->checkpoint >= 0 && *name) {
-		fd = modtree_reopen(p->cache, name);
+		fd = modtree_reopen(p->cache, run->instance_dir, name);
+		if (fd == -ENOENT && modtree_take(run->checkpoint, VM_MODULES_HERE, name, run->instance_dir) == 0)
+			fd = modtree_reopen(p->cache, run->instance_dir, name);
 		if (fd < 0)
 			return vps_err_set(err, VPS_EUNSUPPORTED, "the modules that its kernel was started with are "
 					   "gone ('%s'): %s", name, vps_code_str(fd));
@@ -253,6 +260,18 @@ static int make_ctl(struct vm_prep *p, const struct vps_run *run, struct vps_err
 	return 0;
 }
 
+/* The guest has it mounted, and parts of it in its memory. Within one host it cannot have become another. */
+int vm_image_check(int image, const char *digest, struct vps_err *err)
+{
+	char have[DIGEST_LEN];
+	int r = img_erofs_digest(image, have, err);
+
+	if (r < 0 || str_eq(have, digest))
+		return r;
+	return vps_err_set(err, VPS_EUNSUPPORTED, "the disk that this host has made of its image is not, byte for byte, the one "
+			   "that the guest has mounted: another mkfs.erofs, or an image of an older vps, was at work; use --restart");
+}
+
 /* What the guest's memory begins with. */
 static int make_memory(struct vm_prep *p, const struct vps_run *run, struct vps_err *err)
 {
@@ -260,7 +279,9 @@ static int make_memory(struct vm_prep *p, const struct vps_run *run, struct vps_
 
 	r = p->cache = open_cache(run, err);
 	if (r >= 0 && run->checkpoint >= 0) {
-		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, err);
+		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, p->jail.fds.rounds, err);
+		if (r >= 0 && *p->jail.size.image)
+			r = vm_image_check(run->image, p->jail.size.image, err);
 		return r < 0 ? r : make_modules(p, run, err);
 	}
 	r = r < 0 ? r : vm_kernel_open(run->spec->kernel, &p->kernel, err);
@@ -414,6 +435,7 @@ int vm_launch(const struct vps_run *run, struct vps_launched *ret, struct vps_er
 	p.jail.fds.image = run->image;
 	p.jail.fds.disk = run->disk_image;
 	r = vm_prepare(&p, run, err);
+	r = r ?: vm_image_note(run->run_dir, run->image, err);
 	r = r ?: vm_birth(&p, run, &pid, &netns, err);
 	if (r == 0) {
 		/* A child not yet waited for: the pid is still its own. */

@@ -13,6 +13,7 @@
 #ifndef VPS_RUNTIME_MICROVM_H
 #define VPS_RUNTIME_MICROVM_H
 
+#include "base/digest.h"
 #include "netns/netns.h"
 #include "runtime/container/container.h"
 #include "runtime/guestcfg.h"
@@ -40,6 +41,7 @@ struct vm_size {
 	uint64_t memory;
 	unsigned cpus;
 	char modules[MODTREE_NAME]; /* modtree.h; "": none */
+	char image[DIGEST_LEN];	    /* of the image's EROFS */
 };
 static inline struct vm_size vm_size_of(const struct vps_spec *s, unsigned n_cpus)
 {
@@ -55,13 +57,15 @@ char *vm_cmdline(const struct vps_spec *s);
 /* vps-vmm's fds, -1: none. */
 struct vm_fds {
 	int kvm, restore, kernel, initrd[2], image, disk, modules, tap, gate, ctl, notify;
+	int rounds[VMM_ROUNDS_MAX]; /* of restore, up to the first -1 */
 	int console[2]; /* in, out */
 	int stdio[3];	/* of a command without a terminal: what the guest reads, writes, writes */
 	int errand;	/* what the guest of an errand connects to, both ways */
 };
 #define VM_FDS_INIT                                                                                \
 	{                                                                                          \
-		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, -1, {-1, -1},                                \
+		-1, -1, -1, {-1, -1}, -1, -1, -1, -1, -1, -1, -1,                                  \
+		{[0 ... VMM_ROUNDS_MAX - 1] = -1}, {-1, -1},                                       \
 		{                                                                                  \
 			-1, -1, -1                                                                 \
 		},                                                                                 \
@@ -116,18 +120,30 @@ int vm_unpack_stopped(const struct vps_run *run, const char *path, long uid, lon
 		      struct vps_err *err);
 /* /dev/kvm, a CPU that helps, vps-vmm: what a machine cannot be without. */
 int vm_host_check(struct vps_err *err);
+/* And can a guest go on here that needs such a CPU (vmm_api_cpu; NULL: any)? */
+int vm_host_check_cpu(const char *cpu, struct vps_err *err);
+/* Is that the EROFS that a guest of another host has mounted? -VPS_EUNSUPPORTED. */
+int vm_image_check(int image, const char *digest, struct vps_err *err);
 /* Open an installed program of ours ($VPS_LIBEXEC). */
 int vm_program(const char *name, struct vps_err *err);
 
 /* ---- checkpoint.c ----------------------------------------------------------------- */
 
 /* runtime/driver.h. The directory has the machine's snapshot and its size. */
-int vm_checkpoint(const struct vps_live *l, int dir, int parent, struct vps_err *err);
+int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps_err *err);
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
-/* The snapshot, for reading, and the size that the restoring machine must have. fd. */
-int vm_checkpoint_open(int dir, struct vm_size *ret, struct vps_err *err);
+int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
+void vm_precopy_end(const struct vps_live *l);
+int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err);
+int vm_fits(const char *needs, int image, struct vps_err *err);
+/* In a checkpoint's directory, when it is to go to another host: the modules of size.modules. */
+#define VM_MODULES_HERE "modules"
+/* The snapshot, for reading, with its rounds, and the size that the restoring machine must have. fd. */
+int vm_checkpoint_open(int dir, struct vm_size *ret, int rounds[VMM_ROUNDS_MAX], struct vps_err *err);
 /* For a checkpoint: the name of the modules that the machine of this run directory has. */
 int vm_modules_note(int run_dir, const char *name);
+/* And what its image is. */
+int vm_image_note(int run_dir, int image, struct vps_err *err);
 /* Its pure part. -EPROTO. */
 int vm_size_parse(const char *text, size_t len, struct vm_size *ret);
 

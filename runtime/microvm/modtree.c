@@ -5,6 +5,7 @@
  *
  *   <root>/cache/modules-<release>-<key>.erofs     never changed, only replaced by one of another name
  *   instances/<id>/modules                         a hard link to what its machine has: it stays for a checkpoint
+ *   instances/<id>/modules-<release>-<key>.erofs   of a machine that came from another host, as long as it runs on
  */
 #include "runtime/microvm/modtree.h"
 
@@ -102,11 +103,31 @@ static int make(int cache, int modules, const char *name, struct vps_err *err)
 	return r;
 }
 
-int modtree_reopen(int cache, const char *name)
+int modtree_reopen(int cache, int instance_dir, const char *name)
 {
-	int fd = modtree_is_name(name) ? openat(cache, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	int fd;
 
-	return fd >= 0 ? fd : modtree_is_name(name) ? -errno : -EPROTO;
+	if (!modtree_is_name(name))
+		return -EPROTO;
+	fd = openat(cache, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && instance_dir >= 0)
+		fd = openat(instance_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int modtree_take(int dir, const char *file, const char *name, int instance_dir)
+{
+	if (!modtree_is_name(name))
+		return -EPROTO;
+	/* Never into the cache: to other machines it is a stranger's. */
+	return linkat(dir, file, instance_dir, name, 0) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int modtree_give(int instance_dir, const char *name, int dir, const char *file)
+{
+	if (linkat(instance_dir, name, dir, file, 0) == 0)
+		return 0;
+	return errno == ENOENT && linkat(instance_dir, LINK, dir, file, 0) == 0 ? 0 : -errno;
 }
 
 int modtree_open(int cache, int modules, const char *release, char name[MODTREE_NAME], struct vps_err *err)
@@ -116,7 +137,7 @@ int modtree_open(int cache, int modules, const char *release, char name[MODTREE_
 
 	if (r < 0)
 		return r;
-	fd = modtree_reopen(cache, name);
+	fd = modtree_reopen(cache, -1, name);
 	if (fd == -ENOENT) {
 		lock = lock_take(cache, LOCK, true, LOCK_FOREVER);
 		if (lock < 0)
@@ -124,7 +145,7 @@ int modtree_open(int cache, int modules, const char *release, char name[MODTREE_
 		r = fs_exists(cache, name) ? 0 : make(cache, modules, name, err);
 		if (r < 0)
 			return vps_err_wrap(err, r, "modules of kernel %s as a disk for machines", release);
-		fd = modtree_reopen(cache, name);
+		fd = modtree_reopen(cache, -1, name);
 	}
 	if (fd < 0)
 		return vps_err_sys(err, fd, "open the kernel's modules");
@@ -134,7 +155,13 @@ int modtree_open(int cache, int modules, const char *release, char name[MODTREE_
 
 void modtree_keep(int cache, const char *name, int instance_dir)
 {
+	auto_strv names = NULL;
+
 	unlinkat(instance_dir, LINK, 0);
+	if (fs_list(instance_dir, ".", &names) == 0)
+		for (char **n = names; n && *n; n++)
+			if (modtree_is_name(*n) && !(name && str_eq(*n, name)))
+				unlinkat(instance_dir, *n, 0);
 	if (name && linkat(cache, name, instance_dir, LINK, 0) < 0)
 		return; /* it is only kept less surely then */
 }

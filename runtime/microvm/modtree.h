@@ -12,8 +12,12 @@
 /* Of the tree `modules` (a folder of /lib/modules), from the cache folder; made when it is not there: mkfs.erofs
  * must be installed. name: its name there. O_RDONLY fd. */
 int modtree_open(int cache, int modules, const char *release, char name[MODTREE_NAME], struct vps_err *err);
-/* The very one again. -ENOENT: it is gone; -EPROTO: no such name. */
-int modtree_reopen(int cache, const char *name);
+/* The very one again, of this host or as another one gave it with a VPS. -ENOENT: it is gone; -EPROTO: no such name. */
+int modtree_reopen(int cache, int instance_dir, const char *name);
+/* A machine comes from another host: file in dir is its modules of that name; a link of it stays with the instance. */
+int modtree_take(int dir, const char *file, const char *name, int instance_dir);
+/* And the way there: a link of an instance's. */
+int modtree_give(int instance_dir, const char *name, int dir, const char *file);
 bool modtree_is_name(const char *name);
 /* This instance has it (NULL: none) from now on, so it is not cleaned away. */
 void modtree_keep(int cache, const char *name, int instance_dir);

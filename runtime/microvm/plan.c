@@ -221,6 +221,8 @@ int vm_argv(const struct vps_run *run, const struct vm_fds *f, const struct vm_s
 	r = r ?: strv_addf(&v, "cpus=%u", size->cpus);
 	r = r ?: add_fd(&v, "kvm", f->kvm);
 	r = r ?: add_fd(&v, "restore", f->restore);
+	for (int i = 0; i < VMM_ROUNDS_MAX && f->rounds[i] >= 0; i++)
+		r = r ?: add_fd(&v, "round", f->rounds[i]);
 	r = r ?: add_fd(&v, "kernel", f->kernel);
 	for (int i = 0; i < 2; i++)
 		r = r ?: add_fd(&v, "initrd", f->initrd[i]);

@@ -263,6 +263,8 @@ static int take_entry(struct apply *a, const struct stream_rec *rec, struct vps_
 	a->entries++;
 	if (a->tree == TREE_BLOCKS)
 		return blocks_entry(a, err);
+	if (a->tree == TREE_MEMORY && a->entry.kind != KIND_DIR && a->entry.kind != KIND_FILE && a->entry.kind != KIND_PATCH)
+		return against_rules(a->entry.path, "no part of a checkpoint", err);
 	switch (a->entry.kind) {
 	case KIND_DIR: return make_dir(a->tops[a->tree], &a->entry, err);
 	case KIND_FILE:
@@ -302,6 +304,7 @@ static int take_tree(struct apply *a, const struct stream_rec *rec, struct vps_e
 	if (rec->len != 1 || rec->data[0] >= N_TREES || a->tops[rec->data[0]] < 0)
 		return vps_err_set(err, VPS_EBADIMAGE, "a tree that nobody asked for");
 	a->tree = rec->data[0];
+	a->touched[a->tree] = true;
 	return 0;
 }
 
@@ -332,8 +335,11 @@ int apply_round(struct apply *a, struct vps_err *err)
 {
 	int r = end_file(a, err);
 
-	if (r == 0 && a->tree >= 0 && syncfs(a->tops[a->tree]) < 0)
-		r = vps_err_sys(err, -errno, "write the disk");
+	for (int t = 0; r == 0 && t < N_TREES; t++) {
+		if (a->touched[t] && syncfs(a->tops[t]) < 0)
+			r = vps_err_sys(err, -errno, "write the disk");
+		a->touched[t] = false;
+	}
 	return r;
 }
 

@@ -13,6 +13,7 @@ struct apply {
 	uint64_t blocks_size; /* of TREE_BLOCKS' file, which is there already */
 	/* its own */
 	int tree; /* -1: none yet */
+	bool touched[N_TREES]; /* in this round */
 	int file; /* being written */
 	struct wire_entry entry;
 	struct stream_file data;

@@ -128,6 +128,7 @@ void arrival_done(struct arrival *a)
 		drop_incoming(a);
 	locked_done(&a->l);
 	ho_file_done(&a->file);
+	checkpoint_sums_done(&a->sums);
 	close_fd(&a->lock);
 	close_fd(&a->dir);
 }
@@ -234,10 +235,12 @@ static int check_room(struct arrival *a, struct answer *ans)
 	ans->memory_free = memory_free();
 	if (ans->image)
 		want += o->image_size;
+	if (o->mode == VPS_MIGRATE_LIVE) /* which lies there until it runs */
+		want += o->memory;
 	/* an eighth for the file system's own */
 	if (want + want / 8 > ans->disk_free)
-		r = strv_addf(&ans->problems, "its disk%s takes %s, and %s is free in '%s' there: make room, or mount more there",
-			      ans->image ? " and image" : "", fmt_size(want, need, sizeof(need)),
+		r = strv_addf(&ans->problems, "its disk%s%s takes %s, and %s is free in '%s' there: make room, or mount more there",
+			      ans->image ? ", image" : "", o->mode == VPS_MIGRATE_LIVE ? ", memory" : "", fmt_size(want, need, sizeof(need)),
 			      fmt_size(ans->disk_free, have, sizeof(have)), a->h->conf.root);
 	if (r == 0 && o->mode != VPS_MIGRATE_STOPPED && o->memory > ans->memory_free)
 		r = strv_addf(&ans->problems,
@@ -280,8 +283,12 @@ static int check_means(struct arrival *a, struct answer *ans)
 	auto_done(criu_done) struct criu c = {0};
 	struct vps_err why = {0};
 
-	if (!driver_of(&a->offer->spec)->checkpoint)
+	const struct vps_driver *driver = driver_of(&a->offer->spec);
+
+	if (!driver->checkpoint)
 		return strv_add(&ans->problems, "that host cannot bring a memory back: use --restart");
+	if (driver->fits && driver->fits(a->offer->needs, -1, &why) < 0)
+		return strv_addf(&ans->problems, "that host cannot go on with its memory: %s; or use --restart", why.msg);
 	if (a->offer->spec.isolation != ISOLATION_CONTAINER)
 		return 0;
 	if (criu_find(&a->h->conf, &c, &why) < 0 || criu_check(&c, &why) < 0)
@@ -469,12 +476,42 @@ static int put_memory(struct arrival *a, struct vps_err *err)
 
 	if (a->offer->mode != VPS_MIGRATE_LIVE)
 		return 0;
-	r = checkpoint_adopt(a->h, &a->l.spec, a->memory, NULL, err);
+	r = checkpoint_adopt(a->h, &a->l.spec, a->memory, &a->sums, NULL, err);
+	if (r == 0 && syncfs(a->memory) < 0)
+		r = vps_err_sys(err, -errno, "memory");
 	if (r < 0)
 		return r;
 	if (renameat2(a->dir, MEMORY, a->l.dir, SUSPENDED, RENAME_NOREPLACE) < 0)
 		return vps_err_sys(err, -errno, "put the memory in its place");
 	return 0;
+}
+
+/* A machine's image as its guest sees it: made while the other side runs, and the same, or it shall run on there. */
+static int ready_image(struct arrival *a, struct vps_err *err)
+{
+	const struct vps_driver *driver = driver_of(&a->l.spec);
+	auto_done(img_info_done) struct img_info info = {0};
+	struct img_store *images;
+	autoclose int fd = -1;
+	int r;
+
+	if (a->image_ready || !driver->machine || a->offer->mode != VPS_MIGRATE_LIVE || !digest_valid(a->digest))
+		return 0;
+	r = vps_host_images(a->h, &images, err);
+	r = r ?: img_inspect(images, a->digest, &info, err);
+	r = r ?: img_erofs_open(images, &info, a->l.spec.id_base, NULL, &fd, err);
+	r = r ?: driver->fits(a->offer->needs, fd, err);
+	a->image_ready = r == 0;
+	return r;
+}
+
+int arrival_round(struct arrival *a, struct vps_err *err)
+{
+	int r = ready_image(a, err);
+
+	if (r < 0)
+		return r;
+	return a->memory < 0 ? 0 : checkpoint_sums_make(&a->sums, a->memory, err);
 }
 
 /* All but the two files that say that it is there. */

@@ -12,6 +12,7 @@
 #define VPS_RUNTIME_MIGRATE_ARRIVE_H
 
 #include "runtime/migrate/apply.h"
+#include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/offer.h"
 #include "runtime/migrate/record.h"
 
@@ -28,6 +29,8 @@ struct arrival {
 	int upper;
 	int blocks;	     /* directory of a machine's disk */
 	int memory;	     /* of its checkpoint */
+	bool image_ready; /* of a machine: its EROFS is made, and is the same */
+	struct checkpoint_sums sums; /* of what has come of that */
 };
 #define ARRIVAL_INIT \
 	{ .dir = -1, .lock = -1, .l = VPS_LOCKED_INIT, .mount = -1, .upper = -1, .blocks = -1, .memory = -1 }
@@ -46,6 +49,8 @@ int arrival_check(struct arrival *a, struct answer *ret, struct vps_err *err);
 int arrival_save(struct arrival *a, const struct ho_record *want, struct vps_err *err);
 /* A disk to be filled, and ap's tops. */
 int arrival_disk(struct arrival *a, struct apply *ap, struct vps_err *err);
+/* A round is on the disk: look at what it brought of the memory, while there is time. */
+int arrival_round(struct arrival *a, struct vps_err *err);
 int arrival_prepare(struct arrival *a, struct vps_err *err);
 int arrival_discard(struct arrival *a, struct vps_err *err);
 int arrival_release(struct arrival *a, struct vps_err *err);

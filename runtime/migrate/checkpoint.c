@@ -2,6 +2,7 @@
 #include "runtime/migrate/checkpoint.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,11 @@
 #include "base/digest.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/mem.h"
 #include "base/sys.h"
 
 #define MANIFEST_MAX (8u << 20)
+#define SLACK_NS     20000000
 
 /* ---- the host's key --------------------------------------------------------------- */
 
@@ -85,18 +88,121 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int file_sum(int dir, const char *name, bool sync, char digest[DIGEST_LEN], uint64_t *ret_size,
-		    struct vps_err *err)
-{
-	struct stat st;
-	autofree char *shown = str_escape(name);
-	autoclose int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EBADMSG;
+struct checkpoint_sum {
+	char *name;
+	uint64_t ino, size;
+	int64_t ctime; /* ns */
+	char digest[DIGEST_LEN];
+};
 
+void checkpoint_sums_done(struct checkpoint_sums *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		free(s->v[i].name);
+	free(s->v);
+	*s = (struct checkpoint_sums){0};
+}
+
+/* Where name is, or belongs. */
+static size_t sum_place(const struct checkpoint_sums *s, const char *name, bool *ret_there)
+{
+	size_t lo = 0, hi = s->n;
+
+	*ret_there = false;
+	while (lo < hi && !*ret_there) {
+		size_t mid = (lo + hi) / 2;
+		int c = strcmp(s->v[mid].name, name);
+
+		*ret_there = c == 0;
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return hi;
+}
+
+static int64_t ctime_of(const struct stat *st)
+{
+	return st->st_ctim.tv_sec * 1000000000ll + st->st_ctim.tv_nsec;
+}
+
+static bool sum_known(const struct checkpoint_sums *s, const char *name, const struct stat *st, char digest[DIGEST_LEN])
+{
+	bool there;
+	size_t i = sum_place(s, name, &there);
+
+	if (!there || s->v[i].ino != st->st_ino || s->v[i].size != (uint64_t)st->st_size || s->v[i].ctime != ctime_of(st))
+		return false;
+	memcpy(digest, s->v[i].digest, DIGEST_LEN);
+	return true;
+}
+
+static int sum_keep(struct checkpoint_sums *s, const char *name, const struct stat *st, const char digest[DIGEST_LEN])
+{
+	bool there;
+	size_t i = sum_place(s, name, &there);
+
+	if (!there) {
+		char *copy = strdup(name);
+		if (!copy || mem_grow(s->v, s->n, s->cap) < 0) {
+			free(copy);
+			return -ENOMEM;
+		}
+		memmove(s->v + i + 1, s->v + i, (s->n - i) * sizeof(*s->v));
+		s->n++;
+		s->v[i].name = copy;
+	}
+	s->v[i].ino = st->st_ino;
+	s->v[i].size = (uint64_t)st->st_size;
+	s->v[i].ctime = ctime_of(st);
+	memcpy(s->v[i].digest, digest, DIGEST_LEN);
+	return 0;
+}
+
+static int open_file(int dir, const char *name)
+{
+	return sys_openat2(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+static int file_sum(int dir, const char *name, bool sync, struct checkpoint_sums *sums, char digest[DIGEST_LEN],
+		    uint64_t *ret_size, struct vps_err *err)
+{
+	struct stat st = {0};
+	autofree char *shown = str_escape(name);
+	autoclose int fd = open_file(dir, name);
+	int r = fd < 0 ? fd : fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EBADMSG;
+
+	if (r == 0 && sums && sum_known(sums, name, &st, digest)) {
+		*ret_size = (uint64_t)st.st_size;
+		return 0;
+	}
 	if (r == 0 && sync && fsync(fd) < 0)
 		r = -errno;
 	r = r ?: digest_of_fd(fd, digest, ret_size);
+	if (r == 0 && sums)
+		r = sum_keep(sums, name, &st, digest);
 	return r < 0 ? vps_err_sys(err, r, "checkpoint file '%s'", shown ? shown : "?") : 0;
+}
+
+/* Of a round: all of it is files. */
+static int list_round(int dir, const char *round, char ***names)
+{
+	autoclose int sub = openat(dir, round, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	auto_strv all = NULL;
+	int r = sub < 0 ? -errno : fs_list(sub, ".", &all);
+
+	for (char **n = all; r == 0 && n && *n; n++)
+		if (!checkpoint_apart(*n))
+			r = checkpoint_name_ok(*n) ? strv_addf(names, "%s/%s", round, *n) : -EBADMSG;
+	return r;
+}
+
+static bool is_dir(int dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
 static int list_files(int dir, char ***ret, struct vps_err *err)
@@ -106,7 +212,9 @@ static int list_files(int dir, char ***ret, struct vps_err *err)
 	int r = fs_list(dir, ".", &all);
 
 	for (char **n = all; r == 0 && n && *n; n++)
-		if (!checkpoint_apart(*n))
+		if (checkpoint_round_name(*n, strlen(*n)) && is_dir(dir, *n))
+			r = list_round(dir, *n, &names);
+		else if (!checkpoint_apart(*n))
 			r = checkpoint_name_ok(*n) ? strv_add(&names, *n) : -EBADMSG;
 	if (r < 0)
 		return vps_err_sys(err, r, "checkpoint");
@@ -118,13 +226,29 @@ static int list_files(int dir, char ***ret, struct vps_err *err)
 	return 0;
 }
 
+int checkpoint_sums_make(struct checkpoint_sums *s, int dir, struct vps_err *err)
+{
+	auto_strv names = NULL;
+	int r = list_files(dir, &names, err);
+
+	/* a ctime is a tick old, which is 10 ms at most: nothing is written to dir meanwhile */
+	nanosleep(&(struct timespec){.tv_nsec = SLACK_NS}, NULL);
+	for (char **n = names; r == 0 && n && *n; n++) {
+		char digest[DIGEST_LEN];
+		uint64_t size;
+
+		r = file_sum(dir, *n, false, s, digest, &size, err);
+	}
+	return r;
+}
+
 /* ---- sealing --------------------------------------------------------------------------------- */
 
-static int add_file(struct json_out *o, int dir, const char *name, struct vps_err *err)
+static int add_file(struct json_out *o, int dir, const char *name, struct checkpoint_sums *sums, struct vps_err *err)
 {
 	char digest[DIGEST_LEN];
 	uint64_t size;
-	int r = file_sum(dir, name, true, digest, &size, err);
+	int r = file_sum(dir, name, !sums, sums, digest, &size, err);
 
 	if (r < 0)
 		return r;
@@ -136,8 +260,8 @@ static int add_file(struct json_out *o, int dir, const char *name, struct vps_er
 	return 0;
 }
 
-static int write_manifest(const struct vps_spec *s, uint64_t ran, int dir, const struct progress *p, struct strbuf *sb,
-			  struct vps_err *err)
+static int write_manifest(const struct vps_spec *s, uint64_t ran, int dir, struct checkpoint_sums *sums,
+			  const struct progress *p, struct strbuf *sb, struct vps_err *err)
 {
 	struct json_out o = JSON_OUT(sb, true);
 	auto_strv names = NULL;
@@ -161,7 +285,7 @@ static int write_manifest(const struct vps_spec *s, uint64_t ran, int dir, const
 	for (char **f = names; r == 0 && f && *f; f++) {
 		if (progress_tell(p, 0, "seal", n++, total))
 			return vps_err_set(err, VPS_EINTERRUPTED, "interrupted");
-		r = add_file(&o, dir, *f, err);
+		r = add_file(&o, dir, *f, sums, err);
 	}
 	jo_end_array(&o);
 	jo_end_object(&o);
@@ -173,31 +297,31 @@ static int write_manifest(const struct vps_spec *s, uint64_t ran, int dir, const
 	return r < 0 ? vps_err_sys(err, r, "checkpoint") : 0;
 }
 
-int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir,
+int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir, struct checkpoint_sums *sums,
 		    const struct progress *p, struct vps_err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
 	char mac[DIGEST_MAC_LEN];
-	int r = write_manifest(s, ran, dir, p, &sb, err);
+	int r = write_manifest(s, ran, dir, sums, p, &sb, err);
 
 	r = r ?: mac_of(h, sb.s, sb.len, true, mac, err);
 	if (r < 0)
 		return r;
-	r = fs_write_atomic(dir, CHECKPOINT_MANIFEST, sb.s, sb.len, 0600);
-	r = r ?: fs_write_atomic(dir, CHECKPOINT_MAC, mac, strlen(mac), 0600);
+	r = (sums ? fs_write_rename : fs_write_atomic)(dir, CHECKPOINT_MANIFEST, sb.s, sb.len, 0600);
+	r = r ?: (sums ? fs_write_rename : fs_write_atomic)(dir, CHECKPOINT_MAC, mac, strlen(mac), 0600);
 	return r < 0 ? vps_err_sys(err, r, "seal the checkpoint") : 0;
 }
 
 /* ---- verifying --------------------------------------------------------------------------------- */
 
 /* line: "name\tsize\tdigest", as the manifest has it. */
-static int check_file(int dir, char *line, struct vps_err *err)
+static int check_file(int dir, char *line, struct checkpoint_sums *sums, struct vps_err *err)
 {
 	char *rest = line, digest[DIGEST_LEN];
 	const char *name = strsep(&rest, "\t"), *size = strsep(&rest, "\t");
 	autofree char *shown = str_escape(name);
 	uint64_t want, have;
-	int r = parse_u64(size, UINT64_MAX, &want) < 0 ? -EBADMSG : file_sum(dir, name, false, digest, &have, err);
+	int r = parse_u64(size, UINT64_MAX, &want) < 0 ? -EBADMSG : file_sum(dir, name, false, sums, digest, &have, err);
 
 	if (r == -ENOENT || r == -EBADMSG || (r == 0 && (want != have || !str_eq(digest, rest)))) {
 		vps_err_clear(err);
@@ -206,7 +330,8 @@ static int check_file(int dir, char *line, struct vps_err *err)
 	return r;
 }
 
-static int check_files(int dir, char **files, const struct progress *p, struct vps_err *err)
+static int check_files(int dir, char **files, struct checkpoint_sums *sums, const struct progress *p,
+		       struct vps_err *err)
 {
 	auto_strv there = NULL;
 	size_t n = 0, total = strv_len(files);
@@ -218,7 +343,7 @@ static int check_files(int dir, char **files, const struct progress *p, struct v
 	for (char **f = files; r == 0 && f && *f; f++) {
 		if (progress_tell(p, 0, "verify", n++, total))
 			return vps_err_set(err, VPS_EINTERRUPTED, "interrupted");
-		r = check_file(dir, *f, err);
+		r = check_file(dir, *f, sums, err);
 	}
 	if (r == 0)
 		progress_tell(p, 0, "verify", total, total);
@@ -244,8 +369,8 @@ static int check_mac(struct vps_host *h, int dir, const char *text, size_t len, 
 	return 0;
 }
 
-int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		      struct checkpoint_info *ret, struct vps_err *err)
+int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, struct checkpoint_sums *sums,
+		      const struct progress *p, struct checkpoint_info *ret, struct vps_err *err)
 {
 	autofree char *text = NULL;
 	auto_strv files = NULL;
@@ -259,14 +384,14 @@ int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, con
 		return vps_err_set(err, VPS_EUSAGE, "the checkpoint is of another VPS (%s)", i.uuid);
 	if (r == 0 && i.machine != (s->isolation == ISOLATION_VM))
 		return vps_err_set(err, VPS_EUSAGE, "the checkpoint is of a VPS behind the other wall");
-	r = r ?: check_files(dir, files, p, err);
+	r = r ?: check_files(dir, files, sums, p, err);
 	if (r == 0 && ret)
 		*ret = i;
 	return r;
 }
 
-int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		     struct vps_err *err)
+int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, struct checkpoint_sums *sums,
+		     const struct progress *p, struct vps_err *err)
 {
 	autofree char *text = NULL;
 	auto_strv files = NULL;
@@ -277,6 +402,6 @@ int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, cons
 	r = r ?: checkpoint_parse(text, len, &i, &files, err);
 	if (r == 0 && i.machine != (s->isolation == ISOLATION_VM))
 		return vps_err_set(err, VPS_EUSAGE, "the checkpoint is of a VPS behind the other wall");
-	r = r ?: check_files(dir, files, p, err);
-	return r ?: checkpoint_seal(h, s, i.ran, dir, NULL, err);
+	r = r ?: check_files(dir, files, sums, p, err);
+	return r ?: checkpoint_seal(h, s, i.ran, dir, sums, NULL, err);
 }

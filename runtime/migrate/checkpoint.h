@@ -19,16 +19,30 @@
 #define CHECKPOINT_KEY	    "checkpoint.key" /* in root */
 #define CHECKPOINT_KEY_LEN  32
 
-/* The manifest of what lies in dir, sealed with the host's key; all of it is on the disk afterwards. */
-int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir,
+/*
+ * Digests of files that this process has read already, and of what they were then: while a VPS stands still, nothing is
+ * read that rounds of pre-copy brought before. An inode with its size and ctime is the same file; a directory of ours in
+ * which nobody else writes.
+ */
+struct checkpoint_sums {
+	struct checkpoint_sum *v; /* sorted by name */
+	size_t n, cap;
+};
+void checkpoint_sums_done(struct checkpoint_sums *s);
+/* Of all that lies in dir, while there is time: it may wait until changes to come show in a ctime. */
+int checkpoint_sums_make(struct checkpoint_sums *s, int dir, struct vps_err *err);
+
+/* The manifest of what lies in dir, sealed with the host's key. Without sums all of it is on the disk afterwards; with them
+ * (NULL: none) that is the caller's. */
+int checkpoint_seal(struct vps_host *h, const struct vps_spec *s, uint64_t ran, int dir, struct checkpoint_sums *sums,
 		    const struct progress *p, struct vps_err *err);
 /* -VPS_EDIGEST when anything in dir is not as it was sealed here; -VPS_EUNSUPPORTED for another format;
- * -VPS_EUSAGE when it is of another VPS. ret may be NULL. */
-int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		      struct checkpoint_info *ret, struct vps_err *err);
+ * -VPS_EUSAGE when it is of another VPS. sums and ret may be NULL. */
+int checkpoint_verify(struct vps_host *h, const struct vps_spec *s, int dir, struct checkpoint_sums *sums,
+		      const struct progress *p, struct checkpoint_info *ret, struct vps_err *err);
 /* Of another host, as its stream brought it: as checkpoint_verify but for MAC and uuid; then it is sealed here, for s. */
-int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, const struct progress *p,
-		     struct vps_err *err);
+int checkpoint_adopt(struct vps_host *h, const struct vps_spec *s, int dir, struct checkpoint_sums *sums,
+		     const struct progress *p, struct vps_err *err);
 
 /* ---- take.c: of a locked, running VPS ---- */
 
@@ -41,9 +55,19 @@ struct checkpoint_taking {
 	int run_dir;
 	uint64_t ran; /* for checkpoint_seal */
 };
-/* Write it down into the empty directory dir: it stands still afterwards, its network held, until checkpoint_leave.
- * On failure it runs on. The run state says "checkpoint" meanwhile: after a kill, reconcile lets it run on. */
-int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, struct vps_err *err);
+/* Write it down into the directory dir, which holds so many rounds of pre-copy, or nothing: it stands still afterwards, its
+ * network held, until checkpoint_leave. held: what those rounds have left to the driver, or NULL; it is in t then.
+ * On failure it runs on. The run state says "checkpoint" meanwhile: after a kill,
+ * reconcile lets it run on. */
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct vps_hold *held, struct checkpoint_taking *t,
+		    struct vps_err *err);
+/* A round of pre-copy into dir, see driver.h. A kill in the middle is reconciled like that of a checkpoint. unlock is called as
+ * soon as the VPS runs again, if that is known before the end; the lock is not needed from there on. */
+struct precopy_stats;
+int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, struct vps_hold *held, void (*unlock)(void *arg),
+		       void *arg, struct precopy_stats *ret, struct vps_err *err);
+/* No checkpoint will follow on what rounds there were, if any. */
+void checkpoint_forget(struct vps_locked *l, struct vps_hold *held);
 /* go_on: it runs on. Else it is killed where it stands, and torn down. */
 int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_on, struct vps_err *err);
 

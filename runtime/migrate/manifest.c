@@ -8,16 +8,29 @@
 #include "base/mem.h"
 #include "runtime/migrate/manifest.h"
 
-/* What is no part of it: the manifest itself, and what a driver notes down for people. */
+/* What is no part of it: the manifest itself, what a driver notes down for people, and links that it makes itself. */
 bool checkpoint_apart(const char *name)
 {
-	return str_eq(name, CHECKPOINT_MANIFEST) || str_eq(name, CHECKPOINT_MAC) || str_eq(name, "work");
+	return str_eq(name, CHECKPOINT_MANIFEST) || str_eq(name, CHECKPOINT_MAC) || str_eq(name, "work") ||
+	       str_eq(name, CHECKPOINT_PARENT);
+}
+
+bool checkpoint_round_name(const char *name, size_t len)
+{
+	return len > 0 && len <= 3 && strspn(name, "0123456789") >= len && name[0] != '0';
 }
 
 bool checkpoint_name_ok(const char *name)
 {
-	size_t n = strlen(name);
+	const char *slash = strchr(name, '/');
+	size_t n;
 
+	if (slash) {
+		if (!checkpoint_round_name(name, (size_t)(slash - name)))
+			return false;
+		name = slash + 1;
+	}
+	n = strlen(name);
 	return n > 0 && n < 256 && name[0] != '.' && !strpbrk(name, "/\t\n") && !checkpoint_apart(name);
 }
 

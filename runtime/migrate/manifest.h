@@ -12,6 +12,7 @@
 #define CHECKPOINT_VERSION  1
 #define CHECKPOINT_MANIFEST "manifest.json"
 #define CHECKPOINT_MAC	    "manifest.mac"
+#define CHECKPOINT_PARENT   "parent" /* a link to the round before, made by who reads it */
 #define CHECKPOINT_FILES    65536u /* at most */
 
 struct checkpoint_info {
@@ -26,7 +27,9 @@ struct checkpoint_info {
 
 /* Is it no part of the checkpoint: the manifest itself, or what a driver notes down for people? */
 bool checkpoint_apart(const char *name);
-/* Can a file of a checkpoint be called so? */
+/* "1" to "999": a directory of what a round of pre-copy wrote. */
+bool checkpoint_round_name(const char *name, size_t len);
+/* Can a file of a checkpoint be called so? Perhaps in the directory of a round: "2/pages". */
 bool checkpoint_name_ok(const char *name);
 /* -EBADMSG, -VPS_EUNSUPPORTED for another version. files: strv "name\tsize\tdigest". */
 int checkpoint_parse(const char *text, size_t len, struct checkpoint_info *ret, char ***ret_files,

@@ -41,14 +41,14 @@ static struct hook hook_of(struct source *s)
 
 /* ---- the lock: not held while it runs and is copied ------------------------------------------ */
 
-static void unlock(struct source *s)
+void source_unlock(struct source *s)
 {
 	locked_done(&s->l);
 	s->l = (struct vps_locked)VPS_LOCKED_INIT;
 	spec_init(&s->l.spec);
 }
 
-static int relock(struct source *s)
+int source_relock(struct source *s)
 {
 	return s->l.lock >= 0 ? 0 : vps_lock(s->h, s->who, "migrate", &s->l, s->err);
 }
@@ -113,7 +113,10 @@ static int next_msg(struct source *s, struct ho_msg *ret)
 		case WIRE_MSG: return wire_msg_get(s->link.rec.data, s->link.rec.len, ret, s->err);
 		case WIRE_ANSWER: r = take_answer(s); break;
 		case WIRE_WORDS: (void)link_take_words(&s->link, s->err); break;
-		case WIRE_ROUND: break; /* of the last one: prepared comes after it */
+		case WIRE_TOOK:
+			if (s->link.rec.len == 8)
+				s->res->pause_there_us = stream_get_le(s->link.rec.data, 8);
+			break;
 		default: r = vps_err_set(s->err, VPS_EBADIMAGE, "a record out of place");
 		}
 		if (r < 0)
@@ -165,24 +168,6 @@ static void hear(struct source *s, bool twice)
 
 /* ---- steps ----------------------------------------------------------------------------------------------- */
 
-/* Frozen, and its memory written down beside its disk. */
-static int take_memory(struct source *s)
-{
-	autoclose int dir = -1;
-	int r = fs_remove_tree(s->l.dir, HO_MEMORY);
-
-	if (r == 0 && mkdirat(s->l.dir, HO_MEMORY, 0700) < 0)
-		r = -errno;
-	dir = r < 0 ? r : fs_open_dir(s->l.dir, HO_MEMORY);
-	if (dir < 0)
-		return vps_err_sys(s->err, dir, "memory");
-	r = checkpoint_take(&s->l, dir, &s->taking, s->err);
-	if (r < 0)
-		return r;
-	s->taken = true;
-	return checkpoint_seal(s->h, &s->l.spec, s->taking.ran, dir, NULL, s->err);
-}
-
 /* It goes on, or ends where it stands. */
 static int leave_memory(struct source *s, bool go_on, struct vps_err *err)
 {
@@ -195,7 +180,7 @@ static int leave_memory(struct source *s, bool go_on, struct vps_err *err)
 static int save(struct source *s)
 {
 	const struct ho_record *want = &s->ho.want;
-	int r = relock(s);
+	int r = source_relock(s);
 
 	if (r < 0)
 		return r;
@@ -207,9 +192,11 @@ static int save(struct source *s)
 	s->file.rec = *want;
 	if (want->phase == HO_HERE) /* nobody's business any more */
 		s->file.was_running = false;
+	if (want->phase == HO_HERE)
+		source_drop_memory(s);
 	r = ho_file_write(s->l.dir, &s->file, s->err);
 	if (r == 0 && want->phase == HO_COPYING && s->offer.mode != VPS_MIGRATE_STOPPED)
-		unlock(s);
+		source_unlock(s);
 	if (r == 0 && want->phase == HO_COMMITTED)
 		s->deadline = sys_now_mono() + CONFIRM_MS * 1000000ull;
 	return r;
@@ -232,29 +219,14 @@ static int send_msg(struct source *s)
 	return r;
 }
 
-static int send_memory(struct source *s)
+static int wait_round(struct source *s)
 {
-	auto_done(scan_freep) struct scan *scan = NULL;
-	autoclose int dir = fs_open_dir(s->l.dir, HO_MEMORY);
-	struct scan_round n;
-	int r = dir < 0 ? vps_err_sys(s->err, dir, "memory") : scan_new(dir, TREE_MEMORY, &scan, s->err);
-
-	return r ?: scan_send(scan, &s->link.w, true, s->o->progress, "memory", s->offer.memory, &n, s->err);
-}
-
-/* A round, and until the other side has it on its disk. */
-static int send_round(struct source *s, bool last, struct scan_round *ret)
-{
-	uint64_t t0 = sys_now_mono(), sent = stream_out_bytes(s->link.w.s);
 	uint8_t number[8];
-	int r = scan_send(s->scan, &s->link.w, last, s->o->progress, last ? "rest" : "disk", s->offer.used, ret, s->err);
-
-	if (r == 0 && s->taken)
-		r = send_memory(s);
+	int r;
 
 	stream_put_le(number, ++s->round, 8);
-	r = r ?: wire_put(&s->link.w, WIRE_ROUND, number, sizeof(number), s->err);
-	while (r == 0 && !last) {
+	r = wire_put(&s->link.w, WIRE_ROUND, number, sizeof(number), s->err);
+	while (r == 0) {
 		r = link_read(&s->link, s->err);
 		if (r == 0 && s->link.rec.type == WIRE_ROUND && s->link.rec.len == sizeof(number))
 			break;
@@ -263,6 +235,18 @@ static int send_round(struct source *s, bool last, struct scan_round *ret)
 		else if (r == 0)
 			r = vps_err_set(s->err, VPS_EBADIMAGE, "a record out of place");
 	}
+	return r;
+}
+
+int source_send_round(struct source *s, bool last, struct scan_round *ret)
+{
+	uint64_t t0 = sys_now_mono(), sent = stream_out_bytes(s->link.w.s);
+	int r = scan_send(s->scan, &s->link.w, last, s->o->progress, last ? "rest" : "disk", s->offer.used, ret, s->err);
+
+	if (r == 0 && s->mem.news)
+		r = source_send_memory(s, last);
+	if (r == 0 && !last)
+		r = wait_round(s);
 	s->res->rounds++;
 	t0 = sys_now_mono() - t0;
 	if (r == 0 && t0 > 1000000)
@@ -319,11 +303,13 @@ static int copy(struct source *s)
 		r = image_send(images, s->offer.spec.image_digest, &s->link.w, s->o->progress, s->offer.image_size, s->err);
 	/* Until little is left, or a round does not leave less than the one before it. */
 	for (unsigned i = 0; r == 0 && i < ROUNDS_MAX; i++) {
-		r = send_round(s, false, &n);
+		r = source_send_round(s, false, &n);
 		if (s->offer.mode == VPS_MIGRATE_STOPPED || n.bytes <= ENOUGH || (i > 1 && n.bytes > before / 10 * 9))
 			break;
 		before = n.bytes;
 	}
+	if (r == 0 && s->offer.mode == VPS_MIGRATE_LIVE)
+		r = source_precopy(s);
 	r = broken(s, r);
 	return r ?: hook_run(&k, "after", "copy", s->err);
 }
@@ -339,14 +325,14 @@ static int freeze(struct source *s)
 		return r;
 	s->still = sys_now_mono();
 	if (s->file.was_running)
-		r = s->offer.mode == VPS_MIGRATE_LIVE ? take_memory(s) : stop_locked(&s->l, &so, s->err);
+		r = s->offer.mode == VPS_MIGRATE_LIVE ? source_take_memory(s) : stop_locked(&s->l, &so, s->err);
 	return r ?: hook_run(&k, "after", "freeze", s->err);
 }
 
 static int rest(struct source *s)
 {
 	struct scan_round n;
-	int r = broken(s, send_round(s, true, &n));
+	int r = broken(s, source_send_round(s, true, &n));
 	struct hook k = hook_of(s);
 
 	return r ?: hook_run(&k, "before", "handover", s->err);
@@ -356,7 +342,7 @@ static int rest(struct source *s)
 static int thaw(struct source *s)
 {
 	struct vps_err why = {0};
-	int r = relock(s);
+	int r = source_relock(s);
 
 	if (r == 0 && s->taken)
 		return leave_memory(s, true, s->err);
@@ -374,7 +360,7 @@ static int finish(struct source *s)
 	int r;
 
 	source_close_disk(s);
-	(void)fs_remove_tree(s->l.dir, HO_MEMORY);
+	source_drop_memory(s);
 	(void)hook_run(&k, "after", "handover", NULL);
 	event_add(s->h->run_fd, s->l.id, s->l.spec.name, "migrate-out",
 		  &(struct event_field){.key = "to", .str = s->file.peer}, 1);
@@ -384,7 +370,7 @@ static int finish(struct source *s)
 	}
 	r = delete_locked(&s->l, s->err);
 	if (r == 0)
-		unlock(s);
+		source_unlock(s);
 	return r;
 }
 
@@ -584,6 +570,8 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 		.link = LINK_INIT,
 		.mount = -1,
 		.top = -1,
+		.mem.dir = -1,
+		.mem.hold = VPS_HOLD_INIT,
 		.began = sys_now_mono(),
 		.err = &why,
 	};
@@ -602,6 +590,10 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 	if (s.taken && s.ho.rec.phase == HO_COMMITTED)
 		leave_memory(&s, false, NULL);
 	source_close_disk(&s);
+	s.mem.scan = scan_free(s.mem.scan);
+	checkpoint_sums_done(&s.mem.sums);
+	close_fd(&s.mem.dir);
+	close_fd(&s.mem.hold.fd);
 	locked_done(&s.l);
 	close_fd(&s.mlock);
 	link_done(&s.link); /* waits for the other side's end */

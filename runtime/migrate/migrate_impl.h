@@ -7,6 +7,7 @@
 #include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/link.h"
 #include "runtime/migrate/offer.h"
+#include "runtime/migrate/precopy.h"
 #include "runtime/migrate/record.h"
 #include "runtime/migrate/scan.h"
 
@@ -26,7 +27,18 @@ struct source {
 	/* the disk */
 	int mount, top;
 	struct scan *scan;
-	/* its memory */
+	/* its memory: HO_MEMORY, of one migration, with one scan over all rounds */
+	struct {
+		int dir; /* -1: none yet */
+		unsigned rounds; /* of pre-copy that are in it */
+		bool news; /* something to send */
+		uint64_t bytes; /* of it, about */
+		struct scan *scan;
+		struct checkpoint_sums sums;
+		struct vps_hold hold; /* the driver's, over all rounds */
+		struct precopy pace;
+		char what[32]; /* for the progress bar */
+	} mem;
 	struct checkpoint_taking taking;
 	bool taken; /* it stands frozen */
 	uint64_t round;	    /* its number */
@@ -46,5 +58,23 @@ int source_make_offer(struct source *s);
 void source_close_disk(struct source *s);
 /* What was offered must be what moves. */
 int source_is_unchanged(struct source *s);
+
+/* ---- migrate.c, for the memory's rounds ---- */
+void source_unlock(struct source *s);
+int source_relock(struct source *s);
+/* A round of the disk, and of the memory where there is news, until the other side has it on its disk; of the last one that is
+ * told later. */
+int source_send_round(struct source *s, bool last, struct scan_round *ret);
+
+/* ---- migrate_memory.c ---- */
+/* While it runs: until the pause promises to be short enough, or what is left becomes no less. What cannot be copied so is a note,
+ * and no failure. */
+int source_precopy(struct source *s);
+/* Frozen, and its memory written down beside its disk. */
+int source_take_memory(struct source *s);
+/* To the other side, whatever is news of it. */
+int source_send_memory(struct source *s, bool last);
+/* It stays here, or has gone: nothing of all that is left. Locked, or the tracking of changes stays. */
+void source_drop_memory(struct source *s);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "runtime/inside.h"
 #include "runtime/migrate/migrate_impl.h"
 #include "runtime/migrate/suspend.h"
 
@@ -83,6 +84,18 @@ static int image_size(struct source *s)
 	return r;
 }
 
+/* What the other host is asked for. */
+static int read_needs(struct source *s)
+{
+	auto_done(inside_done) struct inside i = INSIDE_INIT;
+	int r;
+
+	if (s->offer.mode != VPS_MIGRATE_LIVE || !driver_of(&s->l.spec)->needs)
+		return 0;
+	r = inside_open(s->h, s->who, &i, s->err);
+	return r ?: i.driver->needs(&i.live, &s->offer.needs, s->err);
+}
+
 static bool has_snapshots(struct source *s)
 {
 	auto_strv names = NULL;
@@ -118,6 +131,7 @@ int source_make_offer(struct source *s)
 	    st.memory_current < UINT64_MAX - 1)
 		s->offer.memory = st.memory_current;
 	r = read_seccomp(s);
+	r = r ?: read_needs(s);
 	r = r ?: image_size(s);
 	r = r ?: open_disk(s);
 	s->res->disk_used = s->offer.used;

@@ -22,6 +22,7 @@ void offer_done(struct offer *o)
 	free(o->peer);
 	free(o->kernel);
 	free(o->arch);
+	free(o->needs);
 	free(o->seccomp);
 	spec_done(&o->spec);
 	memset(o, 0, sizeof(*o));
@@ -43,6 +44,8 @@ void offer_to_json(const struct offer *o, struct json_out *out)
 	jo_u64(out, "entries", o->entries);
 	jo_u64(out, "image_size", o->image_size);
 	jo_u64(out, "memory", o->memory);
+	if (o->needs)
+		jo_str(out, "needs", o->needs);
 	if (o->seccomp)
 		jo_str(out, "seccomp", o->seccomp);
 	spec_to_json(&o->spec, out, "spec");
@@ -86,6 +89,7 @@ static int parse_offer(const struct json *j, struct offer *o, struct vps_err *er
 	r = take_str(j, "peer", &o->peer);
 	r = r ?: take_str(j, "kernel", &o->kernel);
 	r = r ?: take_str(j, "arch", &o->arch);
+	r = r ?: take_str(j, "needs", &o->needs);
 	r = r ?: take_str(j, "seccomp", &o->seccomp);
 	if (r < 0)
 		return vps_err_sys(err, r, "offer");

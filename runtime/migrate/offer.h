@@ -18,6 +18,7 @@ struct offer {
 	uint64_t memory;  /* in use, of a running one */
 	char *peer;	  /* the source, in words */
 	char *kernel, *arch;
+	char *needs;	  /* of the host, to go on there live (struct vps_driver), or NULL */
 	char *seccomp;	  /* text of its profile, or NULL */
 	struct vps_spec spec; /* name: as it is to be called there */
 };

@@ -33,6 +33,7 @@ struct receiver {
 	bool told;
 	bool gated;    /* a start of it reached its gate */
 	bool released; /* and went through it */
+	uint64_t asked, took; /* ns: when `prepare` came; from then until it ran */
 };
 
 static struct hook hook_of(struct receiver *r)
@@ -62,6 +63,14 @@ static int send_state(struct receiver *r)
 	return x ?: wire_say(&r->link.w, &r->ho.out, r->err);
 }
 
+static int send_took(struct receiver *r)
+{
+	uint8_t us[8];
+
+	stream_put_le(us, r->took / 1000, sizeof(us));
+	return wire_put(&r->link.w, WIRE_TOOK, us, sizeof(us), NULL);
+}
+
 /* The source shows it to its operator: then nobody has to see it here. */
 static void tell(struct receiver *r)
 {
@@ -77,6 +86,8 @@ static int send_msg(struct receiver *r)
 		return send_state(r);
 	if (r->ho.out.word == HO_MSG_FAILED || (r->ho.out.word == HO_MSG_RUNNING && r->ho.failed))
 		tell(r);
+	else if (r->ho.out.word == HO_MSG_RUNNING && r->took)
+		(void)send_took(r);
 	return wire_say(&r->link.w, &r->ho.out, NULL);
 }
 
@@ -102,7 +113,10 @@ static int save(struct receiver *r)
 static int prepare(struct receiver *r)
 {
 	struct hook k = hook_of(r);
-	int x = hook_run(&k, "before", "prepare", r->err);
+	int x;
+
+	r->asked = sys_now_mono();
+	x = hook_run(&k, "before", "prepare", r->err);
 
 	x = x ?: apply_round(&r->ap, r->err);
 	x = x ?: arrival_prepare(&r->a, r->err);
@@ -130,6 +144,8 @@ static int release(struct receiver *r)
 		x = arrival_release(&r->a, r->err);
 		if (x < 0)
 			return x;
+		if (r->asked)
+			r->took = sys_now_mono() - r->asked;
 		announce(r);
 	}
 	event_add(r->h->run_fd, r->a.l.id, r->a.l.spec.name, "migrate-in",
@@ -162,6 +178,7 @@ static int take_round(struct receiver *r)
 		return vps_err_set(r->err, VPS_EBADIMAGE, "a round without a number");
 	memcpy(number, rec->data, sizeof(number));
 	x = apply_round(&r->ap, r->err);
+	x = x ?: arrival_round(&r->a, r->err);
 	return x ?: wire_put(&r->link.w, WIRE_ROUND, number, sizeof(number), r->err);
 }
 
@@ -290,13 +307,15 @@ static int at_gate(void *arg, struct vps_err *err)
 /* With its memory, PREPARED means that it stands restored at its gate: what could fail of a restore has not. */
 static void prepare_all(struct receiver *r)
 {
-	struct start_more more = {.gate = at_gate, .gate_arg = r};
+	struct start_more more = {.gate = at_gate, .gate_arg = r, .sums = &r->a.sums};
 	struct vps_err why = {0};
 	int x = prepare(r);
 
 	if (x == 0 && r->offer.mode == VPS_MIGRATE_LIVE) {
 		x = start_locked(&r->a.l, NULL, &more, &why);
 		r->released = r->gated && x == 0;
+		if (r->released)
+			r->took = sys_now_mono() - r->asked;
 		if (r->gated) /* its word is with the machine already */
 			return;
 		vps_err_set(r->err, why.code, "%s", why.msg);

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "runtime/events.h"
+#include "runtime/migrate/checkpoint.h"
 
 #define HO_FILE	    "handover.json"
 #define HO_FILE_MAX 16384
@@ -208,7 +209,10 @@ int ho_finish(struct vps_locked *l, struct vps_err *err)
 	lock = lock_take(l->dir, HO_LOCK, true, LOCK_TRY);
 	if (lock < 0)
 		return 0; /* somebody is at it */
-	(void)fs_remove_tree(l->dir, HO_MEMORY);
+	if (fs_exists(l->dir, HO_MEMORY)) {
+		checkpoint_forget(l, NULL);
+		(void)fs_remove_tree(l->dir, HO_MEMORY);
+	}
 	ho_recover(&h, &f.rec);
 	while ((a = ho_next(&h)) != HO_ACT_END)
 		ho_done(&h, act(l, &f, &h, a, NULL) >= 0);

@@ -308,6 +308,20 @@ static int put_hole(struct copy *c, uint64_t at, uint64_t n)
 	return wire_put(c->s->out, WIRE_HOLE, rec, sizeof(rec), c->s->err);
 }
 
+/* 0: nothing to send, 1: data, 2: a hole. */
+static int block_kind(struct copy *c, size_t i, const uint8_t *p, size_t n)
+{
+	uint8_t sum[SUM_LEN];
+	int r;
+
+	if (!c->was && !c->n->sums)
+		return all_zero(p, n) ? 0 : 1;
+	r = scan_sum(p, n, sum);
+	if (r < 0)
+		return r;
+	return !differs(c, i, sum) ? 0 : sum_zero(sum) ? 2 : 1;
+}
+
 /* Blocks from offset at, whole but for the file's last one; runs that are alike go together. */
 static int copy_blocks(struct copy *c, uint64_t at, const uint8_t *p, size_t len)
 {
@@ -316,11 +330,9 @@ static int copy_blocks(struct copy *c, uint64_t at, const uint8_t *p, size_t len
 
 	for (; r == 0 && pos < len; pos += BLOCK) {
 		size_t n = len - pos < BLOCK ? len - pos : BLOCK;
-		uint8_t sum[SUM_LEN];
-		int k = scan_sum(p + pos, n, sum);
+		int k = block_kind(c, (at + pos) / BLOCK, p + pos, n);
 		if (k < 0)
 			return k;
-		k = !differs(c, (at + pos) / BLOCK, sum) ? 0 : sum_zero(sum) ? 2 : 1;
 		if (k == kind)
 			continue;
 		r = kind == 1 ? put_data(c, at + from, p + from, pos - from)
@@ -414,7 +426,7 @@ static int send_file(struct scan *s, int path_fd, struct node *n, struct node *w
 		return fd < 0 ? fd : -errno;
 	if (was && was->sums && (was->ino == n->ino || was->ino == 0))
 		c.was = was;
-	if ((uint64_t)st.st_size >= SUMS_FROM || c.was) {
+	if (((uint64_t)st.st_size >= SUMS_FROM && !s->last) || c.was) { /* for rounds to come */
 		n->n_sums = ((uint64_t)st.st_size + BLOCK - 1) / BLOCK;
 		n->sums = calloc(n->n_sums + 1, SUM_LEN);
 		if (!n->sums)
@@ -481,7 +493,7 @@ static bool same(const struct scan *s, const struct node *n, const struct node *
 {
 	if (was && S_ISCHR(n->mode) && S_ISCHR(was->mode))
 		return true; /* a whiteout is a whiteout */
-	if (!was || was->racy || s->tree == TREE_BLOCKS || was->ino != n->ino || was->size != n->size ||
+	if (!was || was->racy || was->ino != n->ino || was->size != n->size ||
 	    was->ctime != n->ctime || was->mode != n->mode || !was->link != !n->link)
 		return false;
 	return !n->link || str_eq(s->was.v[was->link - 1].path, s->now.v[n->link - 1].path);
@@ -588,6 +600,8 @@ static int visit(struct scan *s, int dir, const char *path, const char *name)
 		return errno == ENOENT ? 0 : fail(s, -errno, path, "open");
 	if (st.st_dev != s->dev)
 		return 0; /* somebody's mount: not the disk's */
+	if (s->tree == TREE_MEMORY && S_ISLNK(st.st_mode))
+		return 0; /* its reader makes his own */
 	if (S_ISDIR(st.st_mode)) {
 		autoclose int sub = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_NOATIME | O_CLOEXEC);
 		if (sub < 0)
@@ -641,9 +655,11 @@ int scan_send(struct scan *s, struct wire_out *out, bool last, const struct prog
 	s->total = total;
 	s->err = err;
 	s->was_at = 0;
+	s->last = last;
 	clock_gettime(CLOCK_REALTIME, &t);
 	s->began = ns_of(t);
-	if (!last && syncfs(s->top) < 0)
+	/* of memory, nothing is written meanwhile */
+	if (!last && s->tree != TREE_MEMORY && syncfs(s->top) < 0)
 		return vps_err_sys(err, -errno, "sync the disk");
 	if (s->links)
 		memset(s->links, 0, s->cap_links * sizeof(*s->links));

@@ -14,7 +14,7 @@
 #include "runtime/migrate/wire.h"
 
 struct scan;
-/* top stays the caller's. tree: whose records they are; TREE_BLOCKS: only this one file, blocks compared each time. */
+/* top stays the caller's. tree: whose records they are; TREE_BLOCKS: only this one file. */
 int scan_new(int top, enum wire_tree tree, struct scan **ret, struct vps_err *err);
 struct scan *scan_free(struct scan *s);
 static inline void scan_freep(struct scan **s) { *s = scan_free(*s); }

@@ -42,6 +42,7 @@ struct scan {
 	struct wire_out *out;
 	struct scan_round round;
 	int64_t began;
+	bool last;
 	const struct progress *p;
 	const char *what;
 	uint64_t total;

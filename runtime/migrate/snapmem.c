@@ -19,7 +19,7 @@ static int memory_begin(void *arg, struct vps_err *err)
 	int r;
 
 	m->since = sys_now_mono();
-	r = checkpoint_take(m->l, m->dir, m->taking, err);
+	r = checkpoint_take(m->l, m->dir, 0, NULL, m->taking, err);
 	if (r < 0)
 		return r;
 	/* Nobody runs, but what they wrote is not in the image yet. */
@@ -71,7 +71,7 @@ int snap_memory_copy(struct vps_locked *l, int snap_dir, const struct img_disk_s
 		r = img_disk_copy(l->dir, d, snap_dir, NULL, &cb, p, err);
 	}
 	still->frozen_us = m.still.frozen_us;
-	return r ?: checkpoint_seal(l->h, &l->spec, m.ran, dir, p, err);
+	return r ?: checkpoint_seal(l->h, &l->spec, m.ran, dir, NULL, p, err);
 }
 
 bool snap_has_memory(int snap_dir)
@@ -102,7 +102,7 @@ int snap_memory_back(struct vps_locked *l, int snap_dir, int to, const struct pr
 	autoclose int dir = -1;
 	auto_strv names = NULL;
 	int r = from < 0 ? vps_err_sys(err, from, "open " SNAP_MEMORY)
-			 : checkpoint_verify(l->h, &l->spec, from, p, NULL, err);
+			 : checkpoint_verify(l->h, &l->spec, from, NULL, p, NULL, err);
 
 	if (r < 0)
 		return vps_err_wrap(err, r, "the snapshot's memory (--no-memory leaves it out)");

@@ -90,11 +90,11 @@ static int write_down(struct vps_locked *l, const char *to, const struct progres
 		      struct checkpoint_taking *t, struct vps_err *err)
 {
 	autoclose int dir = fresh_dir(l, SUSPENDED_TMP, err);
-	int r = dir < 0 ? dir : checkpoint_take(l, dir, t, err);
+	int r = dir < 0 ? dir : checkpoint_take(l, dir, 0, NULL, t, err);
 
 	if (r < 0)
 		return r;
-	r = checkpoint_seal(l->h, &l->spec, t->ran, dir, p, err);
+	r = checkpoint_seal(l->h, &l->spec, t->ran, dir, NULL, p, err);
 	if (r == 0 && to)
 		r = export_to(to, &dir, l, err);
 	if (r == 0)
@@ -144,9 +144,10 @@ static int import_from(struct vps_locked *l, const char *from, struct vps_err *e
 	return r < 0 ? vps_err_wrap(err, r, "%s", from) : take_fd(dir);
 }
 
-int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, int *ret_dir,
-		   uint64_t *ret_ran, struct vps_err *err)
+int suspended_open(struct vps_locked *l, const struct start_more *more, int *ret_dir, uint64_t *ret_ran,
+		   struct vps_err *err)
 {
+	const char *from = more->from;
 	struct checkpoint_info info;
 	char want[DIGEST_MAC_LEN], have[DIGEST_MAC_LEN] = "";
 	autofree char *place = NULL;
@@ -170,7 +171,7 @@ int suspended_open(struct vps_locked *l, const char *from, const struct progress
 	if (read_seal(dir, have) < 0 || !digest_mac_equal(want, have))
 		r = vps_err_set(err, VPS_EDIGEST, "this is not what was written when it was suspended");
 	else
-		r = checkpoint_verify(l->h, &l->spec, dir, p, &info, err);
+		r = checkpoint_verify(l->h, &l->spec, dir, more->sums, more->progress, &info, err);
 	if (r < 0)
 		return vps_err_wrap(err, r, "'%s' cannot be resumed (vps stop --kill forgets its memory)",
 				    l->spec.name);

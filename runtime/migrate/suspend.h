@@ -19,10 +19,10 @@
 #define SUSPENDED_PLACE "elsewhere" /* in suspended/, with the seal alone: path of the checkpoint's file */
 
 bool suspended_is(const struct vps_locked *l);
-/* 1: its checkpoint, verified, as a directory fd, and the seconds that it had been up; 0: it is not suspended. from: the
- * file it lies in, or NULL. */
-int suspended_open(struct vps_locked *l, const char *from, const struct progress *p, int *ret_dir,
-		   uint64_t *ret_ran, struct vps_err *err);
+/* 1: its checkpoint, verified, as a directory fd, and the seconds that it had been up; 0: it is not suspended. Of more: from,
+ * sums, progress. */
+int suspended_open(struct vps_locked *l, const struct start_more *more, int *ret_dir, uint64_t *ret_ran,
+		   struct vps_err *err);
 /* It is about to be let go; and: it was not, after all. */
 int suspended_use(struct vps_locked *l, struct vps_err *err);
 void suspended_unuse(struct vps_locked *l);

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/lock.h"
 #include "base/sys.h"
+#include "runtime/container/criu.h"
 #include "runtime/migrate/checkpoint.h"
 #include "runtime/migrate/record.h"
 #include "runtime/migrate/suspend.h"
@@ -54,37 +55,111 @@ static int open_parts(struct vps_locked *l, struct checkpoint_taking *t, struct 
 	return r;
 }
 
-int checkpoint_take(struct vps_locked *l, int dir, struct checkpoint_taking *t, struct vps_err *err)
+/* It is running, and its run state says that something is at it. */
+static int begin(struct vps_locked *l, struct vps_hold *held, struct checkpoint_taking *t, struct run_state *s,
+		 struct vps_err *err)
 {
-	const struct vps_driver *driver = driver_of(&l->spec);
-	struct run_state s;
-	int r = need_running(l, &s, err);
+	int r = need_running(l, s, err);
 
 	*t = (struct checkpoint_taking){.hold = VPS_HOLD_INIT, .run_dir = -1};
 	if (r < 0)
 		return r;
-	if (s.phase == RUN_PAUSED)
+	if (s->phase == RUN_PAUSED)
 		return vps_err_set(err, VPS_ESTATE, "'%s' is paused: unpause it first", l->spec.name);
-	if (!driver->checkpoint)
-		return vps_err_set(err, VPS_EUNSUPPORTED, "a running %s cannot be written down", driver->name);
 	r = open_parts(l, t, err);
-	t->init = s.init;
-	t->ran = s.started ? (uint64_t)time(NULL) - s.started : 0;
+	t->init = s->init;
+	t->ran = s->started ? (uint64_t)time(NULL) - s->started : 0;
 	t->live = (struct vps_live){.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir,
 				    .run_dir = t->run_dir, .cg = t->cg, .init = &t->init, .hold = &t->hold};
-	r = r ?: set_phase(t, &s, RUN_CHECKPOINT, err);
+	r = r ?: set_phase(t, s, RUN_CHECKPOINT, err);
 	if (r < 0) {
 		taking_done(t);
-		return r;
+	} else if (held) {
+		t->hold = *held;
+		*held = VPS_HOLD_INIT;
 	}
+	return r;
+}
+
+int checkpoint_take(struct vps_locked *l, int dir, unsigned rounds, struct vps_hold *held, struct checkpoint_taking *t,
+		    struct vps_err *err)
+{
+	const struct vps_driver *driver = driver_of(&l->spec);
+	struct run_state s;
+	int r;
+
+	if (!driver->checkpoint)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "a running %s cannot be written down", driver->name);
+	r = begin(l, held, t, &s, err);
+	if (r < 0)
+		return r;
 	r = hold(l, &t->net, true, err);
-	r = r ?: driver->checkpoint(&t->live, dir, -1, err);
+	r = r ?: driver->checkpoint(&t->live, dir, rounds, err);
 	if (r == 0)
 		return 0;
 	hold(l, &t->net, false, NULL);
 	set_phase(t, &s, RUN_RUNNING, NULL);
 	taking_done(t);
 	return r;
+}
+
+struct round {
+	struct checkpoint_taking t;
+	struct run_state s;
+	void (*unlock)(void *arg);
+	void *arg;
+	bool unlocked;
+};
+
+static void runs_again(void *arg)
+{
+	struct round *x = arg;
+
+	/* else it stays locked to the end, where that is an error */
+	if (set_phase(&x->t, &x->s, RUN_RUNNING, NULL) < 0)
+		return;
+	x->unlocked = true;
+	x->unlock(x->arg);
+}
+
+int checkpoint_precopy(struct vps_locked *l, int dir, unsigned round, struct vps_hold *held, void (*unlock)(void *arg),
+		       void *arg, struct precopy_stats *ret, struct vps_err *err)
+{
+	const struct vps_driver *driver = driver_of(&l->spec);
+	struct round x = {.unlock = unlock, .arg = arg};
+	int r, w = 0;
+
+	if (!driver->precopy)
+		return vps_err_set(err, VPS_EUNSUPPORTED, "of a running %s nobody tells what changes", driver->name);
+	r = begin(l, held, &x.t, &x.s, err);
+	if (r < 0)
+		return r;
+	x.t.live.running = runs_again;
+	x.t.live.running_arg = &x;
+	r = driver->precopy(&x.t.live, dir, round, ret, err);
+	*held = x.t.hold;
+	if (!x.unlocked)
+		w = set_phase(&x.t, &x.s, RUN_RUNNING, r < 0 ? NULL : err);
+	taking_done(&x.t);
+	return r ?: w;
+}
+
+void checkpoint_forget(struct vps_locked *l, struct vps_hold *held)
+{
+	const struct vps_driver *driver = driver_of(&l->spec);
+	struct checkpoint_taking t = {.hold = held ? *held : VPS_HOLD_INIT, .run_dir = -1};
+	struct run_state s;
+
+	if (!driver->precopy_end || need_running(l, &s, NULL) < 0)
+		return;
+	if (open_parts(l, &t, NULL) == 0) {
+		t.live = (struct vps_live){.spec = &l->spec, .conf = &l->h->conf, .instance_dir = l->dir,
+					   .run_dir = t.run_dir, .cg = t.cg, .init = &s.init, .hold = &t.hold};
+		driver->precopy_end(&t.live);
+	}
+	if (held)
+		*held = t.hold;
+	taking_done(&t);
 }
 
 /* A criu that was killed itself leaves TCP sockets in repair mode, tcp(7): they would be silent for ever. */
@@ -151,36 +226,14 @@ int checkpoint_leave(struct vps_locked *l, struct checkpoint_taking *t, bool go_
 
 /* ---- after a kill ------------------------------------------------------------------------ */
 
-static bool is_traced(pid_t pid)
-{
-	char path[40], buf[4096];
-	const char *p;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	if (fs_read_buf(AT_FDCWD, path, buf, sizeof(buf)) < 0)
-		return false;
-	p = strstr(buf, "\nTracerPid:");
-	return p && atoi(p + strlen("\nTracerPid:")) != 0;
-}
-
 /* criu has read end-of-file instead of an answer, or will, and undoes what it did. */
 static void wait_undone(int run_dir, struct cg *cg)
 {
 	uint64_t end = sys_now_mono() + UNDO_MS * 1000000ull;
 	autoclose int lock = lock_take(run_dir, CHECKPOINT_LOCK, true, UNDO_MS);
 
-	for (bool traced = true; traced && sys_now_mono() < end;) {
-		autofree pid_t *pids = NULL;
-		size_t n = 0;
-
-		traced = false;
-		if (cg_pids(cg, &pids, &n) < 0)
-			return;
-		for (size_t i = 0; i < n && !traced; i++)
-			traced = is_traced(pids[i]);
-		if (traced)
-			nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	}
+	while (sys_now_mono() < end && criu_is_at(cg))
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
 
 static int end_frozen(void *arg, struct vps_err *err)

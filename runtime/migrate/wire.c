@@ -23,6 +23,7 @@ const struct stream_type wire_types[] = {
 	{WIRE_REMOVED, PATH_MAX, false, "removed path"},
 	{WIRE_ROUND, 8, false, "round"},
 	{WIRE_INDEX, STREAM_RECORD_MAX, true, "index"},
+	{WIRE_TOOK, 8, false, "time"},
 };
 const size_t wire_n_types = ARRAY_LEN(wire_types);
 

@@ -10,7 +10,8 @@
  *	IMAGE*                  ->                     an OCI layout tar, when the answer wants it
  *	TREE ENTRY DATA HOLE GONE* ROUND  ->
  *	        <-              ROUND                  all of it is on the disk
- *	... rounds; the VPS stands still; a last round; prepare, and so on: handover.h
+ *	... rounds, of the memory as well when it is moved live; the VPS stands still; a last round, without ROUND; prepare, and so
+ *	on: handover.h
  */
 #ifndef VPS_RUNTIME_MIGRATE_WIRE_H
 #define VPS_RUNTIME_MIGRATE_WIRE_H
@@ -38,6 +39,7 @@ enum wire_type {
 	WIRE_REMOVED,	/* a path */
 	WIRE_ROUND,	/* a number, said back when all is on the disk */
 	WIRE_INDEX,	/* of what is there from a connection before: a file; none: its end */
+	WIRE_TOOK,	/* in front of `running`: microseconds since `prepare` had come, until it ran */
 };
 extern const struct stream_type wire_types[];
 extern const size_t wire_n_types;

@@ -15,8 +15,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (data[0] % 2) {
 		struct criu_event e;
+		uint64_t us, bytes;
 		unsigned version;
 
+		(void)criu_stats_decode(data + 1, size - 1, &us, &bytes);
 		if (criu_decode(data + 1, size - 1, &e, &version) == 0 && strlen(e.words) >= sizeof(e.words))
 			abort();
 		return 0;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root net
-# where: native; the test host's CRIU 3.17 has not been made to work yet
+# where: native; precopy.sh shows CRIU at work in the test host, where all of this takes too long
 # Schedules of a migration: at each step of either side, one thing goes wrong - a kill before or after it, the connection
 # cut, a write that fails without or with effect, a message that comes twice, a host that loses power. Never two
 # running, never none recoverable (I4); and then one more command ends it. Each schedule begins where the one before left

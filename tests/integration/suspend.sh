@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root net debian criu
-# where: native; the test host's CRIU 3.17 has not been made to work yet
+# where: native; precopy.sh shows CRIU at work in the test host, where all of this takes too long
 # suspend and resume of containers: what goes on, what is refused, what a failure and a kill leave.
 . "$(dirname "$0")/../lib.sh"
 needs_criu

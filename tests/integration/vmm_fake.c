@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -148,43 +149,74 @@ static void told(const char *word)
 	}
 }
 
-/* Agrees to everything, has a size, and writes a word where a snapshot is wanted; its guest has no agent. */
-static void answer(int listener, char **argv)
+/* Of the whole memory much has something in it, and little of that changes. */
+static uint64_t fill(int fd, uint64_t round)
+{
+	static char data[1 << 20];
+	uint64_t len = round == 1 ? sizeof(data) : 8192;
+
+	for (size_t i = 0; i < len; i += 256)
+		if (getrandom(data + i, 256, 0) != 256)
+			return 0;
+	return write(fd, data, len) == (ssize_t)len ? len : 0;
+}
+
+/* Agrees to everything, has a size, and writes a word where a snapshot is wanted; its guest has no agent. False: that was its
+ * last word on this connection. */
+static bool answer(int c, char **argv)
 {
 	struct {
 		struct vmm_answer a;
-		struct vmm_stats s;
+		union {
+			struct vmm_stats s;
+			struct vmm_cpu cpu;
+			struct vmm_round round;
+		};
 	} r = {.a.version = VMM_API_VERSION};
-	int fd = -1, c = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct vmm_request q = {0};
-	size_t n_fds = 1, len = sizeof(r.a);
+	size_t n_fds = 2, len = sizeof(r.a);
+	int fds[2] = {-1, -1};
 
-	if (c < 0 || sys_recv_fds(c, &q, sizeof(q), &fd, &n_fds) != sizeof(q))
-		q.op = 0;
+	if (sys_recv_fds(c, &q, sizeof(q), fds, &n_fds) != sizeof(q))
+		return false;
 	if (q.op == VMM_OP_STATS) {
 		r.s.memory = (uint64_t)atoll(value(argv, "memory"));
 		r.s.n_cpus = (uint32_t)atoi(value(argv, "cpus"));
-		len = sizeof(r);
-	} else if (q.op == VMM_OP_SNAPSHOT && n_fds == 1) {
-		dprintf(fd, "a snapshot of nothing\n");
-		close(fd);
+		len += sizeof(r.s);
+	} else if (q.op == VMM_OP_CPU) {
+		strcpy(r.cpu.text, "x86-1:0.0.0.0.0.0.0.0.0.0.0.0.0.0");
+		len += sizeof(r.cpu);
+	} else if (q.op == VMM_OP_SNAPSHOT && n_fds == (q.arg[1] ? 2 : 1)) {
+		dprintf(fds[0], q.arg[1] ? "the rest of %llu rounds\n" : "a snapshot of nothing\n",
+			(unsigned long long)q.arg[1]);
+		if (q.arg[1])
+			fill(fds[1], q.arg[1]);
+	} else if (q.op == VMM_OP_PRECOPY && n_fds == 1) {
+		r.round.bytes = fill(fds[0], q.arg[0]);
+		len += sizeof(r.round);
 	} else if (q.op == VMM_OP_VSOCK) {
 		r.a.result = -ECONNREFUSED;
 	}
-	if (q.op)
-		send(c, &r, len, MSG_NOSIGNAL);
-	close(c);
+	send(c, &r, len, MSG_NOSIGNAL);
+	close(fds[0]);
+	close(fds[1]);
+	return q.op == VMM_OP_PRECOPY || (q.op == VMM_OP_SNAPSHOT && q.arg[1]);
 }
 
 int main(int argc, char **argv)
 {
 	int gate, in, out, notify;
-	struct pollfd p[3];
+	struct pollfd p[4];
 	char c = 0, buf[64];
 	sigset_t all;
 
-	if (argc == 2 && strcmp(argv[1], "check") == 0)
-		return 0;
+	if (argc >= 2 && strcmp(argv[1], "check") == 0) {
+		bool lacks = argc == 3 && strstr(argv[0], "old-cpu");
+
+		if (lacks)
+			puts("this host's CPU lacks what the guest has seen (avx2)");
+		return lacks;
+	}
 	if (strstr(value(argv + 1, "cmdline"), "fake.broken")) {
 		fprintf(stderr, "vps-vmm: this machine is broken\n");
 		return 255;
@@ -205,11 +237,23 @@ int main(int argc, char **argv)
 	p[0] = (struct pollfd){.fd = in, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = signalfd(-1, &all, 0), .events = POLLIN};
 	p[2] = (struct pollfd){.fd = atoi(value(argv + 1, "ctl")), .events = POLLIN};
+	p[3] = (struct pollfd){.fd = -1, .events = POLLIN}; /* whose pre-copy it is */
 	for (;;) {
-		if (poll(p, 3, -1) < 0)
+		if (poll(p, 4, -1) < 0)
 			continue;
-		if (p[2].revents)
-			answer(p[2].fd, argv + 1);
+		if (p[3].revents && !answer(p[3].fd, argv + 1)) {
+			close(p[3].fd);
+			p[3].fd = -1;
+			dprintf(out, "pre-copy is over\n");
+		}
+		if (p[2].revents) {
+			int conn = accept4(p[2].fd, NULL, NULL, SOCK_CLOEXEC);
+
+			if (conn >= 0 && answer(conn, argv + 1))
+				p[3].fd = conn;
+			else
+				close(conn);
+		}
 		if (p[1].revents) /* as a guest that powers off when it is asked to */
 			end_as(LINUX_REBOOT_CMD_POWER_OFF, 0);
 		if (p[0].revents) {

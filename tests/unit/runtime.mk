@@ -111,6 +111,11 @@ tests_unit_runtime_handover_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_runtime_handover_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS)
 
 # trees that move
+unit_programs += tests/unit/runtime_precopy_test
+tests_unit_runtime_precopy_test_SOURCES = tests/unit/runtime_precopy.c tests/unit/base_util.h
+tests_unit_runtime_precopy_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_runtime_precopy_test_LDADD = libruntime.a $(base_libs) $(UNIT_LIBS)
+
 unit_programs += tests/unit/runtime_tree_test
 tests_unit_runtime_tree_test_SOURCES = tests/unit/runtime_tree.c tests/unit/base_util.h
 tests_unit_runtime_tree_test_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

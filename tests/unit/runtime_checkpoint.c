@@ -27,13 +27,13 @@ static void world_make(struct world *w, struct test_dir *t)
 	assert_int_equal(fs_write_rename(w->dir, "core-1.img", "core", 4, 0600), 0);
 	assert_int_equal(fs_write_rename(w->dir, "pages-1.img", "pages of it", 11, 0600), 0);
 	assert_int_equal(mkdirat(w->dir, "work", 0700), 0);
-	assert_int_equal(checkpoint_seal(&w->h, &w->s, 77, w->dir, NULL, NULL), 0);
+	assert_int_equal(checkpoint_seal(&w->h, &w->s, 77, w->dir, NULL, NULL, NULL), 0);
 }
 
 static int verify(struct world *w, struct checkpoint_info *i, struct vps_err *err)
 {
 	vps_err_clear(err);
-	return checkpoint_verify(&w->h, &w->s, w->dir, NULL, i, err);
+	return checkpoint_verify(&w->h, &w->s, w->dir, NULL, NULL, i, err);
 }
 
 static void test_seal(void **state)
@@ -53,7 +53,7 @@ static void test_seal(void **state)
 	assert_int_equal(fs_write_rename(w.dir, "work/dump.log", "x", 1, 0600), 0);
 	assert_int_equal(verify(&w, &i, &err), 0);
 	/* the key stays */
-	assert_int_equal(checkpoint_seal(&w.h, &w.s, 1, w.dir, NULL, NULL), 0);
+	assert_int_equal(checkpoint_seal(&w.h, &w.s, 1, w.dir, NULL, NULL, NULL), 0);
 	assert_int_equal(verify(&w, &i, &err), 0);
 	close(w.dir);
 }
@@ -118,14 +118,57 @@ static void test_more_less_other(void **state)
 	assert_int_equal(unlinkat(w.h.root_fd, CHECKPOINT_KEY, 0), 0);
 	assert_int_equal(verify(&w, NULL, &err), -VPS_EDIGEST);
 	w.s.uuid[0] = '8';
-	assert_int_equal(checkpoint_adopt(&w.h, &w.s, w.dir, NULL, &err), 0);
+	assert_int_equal(checkpoint_adopt(&w.h, &w.s, w.dir, NULL, NULL, &err), 0);
 	assert_int_equal(verify(&w, NULL, &err), 0);
 	flip(&w, "core-1.img", 0);
-	assert_int_equal(checkpoint_adopt(&w.h, &w.s, w.dir, NULL, &err), -VPS_EDIGEST);
+	assert_int_equal(checkpoint_adopt(&w.h, &w.s, w.dir, NULL, NULL, &err), -VPS_EDIGEST);
 	/* a key that others could read is none */
 	assert_int_equal(fchmodat(w.h.root_fd, CHECKPOINT_KEY, 0644, 0), 0);
 	vps_err_clear(&err);
-	assert_int_equal(checkpoint_verify(&w.h, &w.s, w.dir, NULL, NULL, &err), -EPERM);
+	assert_int_equal(checkpoint_verify(&w.h, &w.s, w.dir, NULL, NULL, NULL, &err), -EPERM);
+	close(w.dir);
+}
+
+/* What rounds of pre-copy wrote lies in directories; a digest that is known is not made again. */
+static void test_rounds(void **state)
+{
+	struct checkpoint_sums sums = {0};
+	struct checkpoint_info i = {0};
+	struct vps_err err = {0};
+	struct world w;
+
+	assert_true(checkpoint_name_ok("1/pages-1.img") && checkpoint_name_ok("999/a") && checkpoint_name_ok("12"));
+	assert_false(checkpoint_name_ok("0/a") || checkpoint_name_ok("01/a") || checkpoint_name_ok("1000/a") ||
+		     checkpoint_name_ok("1/2/a") || checkpoint_name_ok("1/") || checkpoint_name_ok("/a") ||
+		     checkpoint_name_ok("a/b") || checkpoint_name_ok("1/.a") || checkpoint_name_ok("1/work") ||
+		     checkpoint_name_ok("1/parent") || checkpoint_name_ok("parent"));
+	world_make(&w, *state);
+	assert_int_equal(mkdirat(w.dir, "1", 0700), 0);
+	assert_int_equal(mkdirat(w.dir, "2", 0700), 0);
+	assert_int_equal(fs_write_rename(w.dir, "1/pages-1.img", "all", 3, 0600), 0);
+	assert_int_equal(fs_write_rename(w.dir, "2/pages-1.img", "some", 4, 0600), 0);
+	assert_int_equal(verify(&w, NULL, &err), -VPS_EDIGEST);
+	assert_int_equal(checkpoint_sums_make(&sums, w.dir, NULL), 0);
+	assert_int_equal(sums.n, 4);
+	/* links to the round before are made by who reads it */
+	assert_int_equal(symlinkat("2", w.dir, "parent"), 0);
+	assert_int_equal(symlinkat("../1", w.dir, "2/parent"), 0);
+	assert_int_equal(checkpoint_seal(&w.h, &w.s, 77, w.dir, &sums, NULL, NULL), 0);
+	assert_int_equal(verify(&w, &i, &err), 0);
+	assert_true(i.n_files == 4 && i.bytes == 22);
+	assert_int_equal(checkpoint_verify(&w.h, &w.s, w.dir, &sums, NULL, NULL, NULL), 0);
+	/* what is known of a file ends with it */
+	flip(&w, "1/pages-1.img", 0);
+	assert_int_equal(verify(&w, NULL, &err), -VPS_EDIGEST);
+	assert_int_equal(checkpoint_verify(&w.h, &w.s, w.dir, &sums, NULL, NULL, NULL), -VPS_EDIGEST);
+	flip(&w, "1/pages-1.img", 0);
+	assert_int_equal(checkpoint_verify(&w.h, &w.s, w.dir, &sums, NULL, NULL, NULL), 0);
+	/* no link leads elsewhere, in the place of a directory neither */
+	assert_int_equal(renameat(w.dir, "1", w.h.root_fd, "elsewhere"), 0);
+	assert_int_equal(symlinkat("../elsewhere", w.dir, "1"), 0);
+	assert_true(verify(&w, NULL, &err) < 0);
+	assert_true(checkpoint_verify(&w.h, &w.s, w.dir, &sums, NULL, NULL, NULL) < 0);
+	checkpoint_sums_done(&sums);
 	close(w.dir);
 }
 
@@ -201,6 +244,22 @@ static void test_request(void **state)
 	assert_int_equal(criu_encode(&q, &sb), 0);
 	assert_false(has(&sb, "\x80\x04\x03", 3));
 
+	assert_false(has(&sb, "\x78\x01", 2)); /* 15: memory is not tracked */
+
+	/* a round of pre-copy, and what follows on rounds */
+	q.predump = true;
+	q.parent = "../1";
+	sb_reset(&sb);
+	assert_int_equal(criu_encode(&q, &sb), 0);
+	assert_memory_equal(sb.s, "\x08\x0d\x12", 3); /* 13: one pre-dump */
+	assert_true(has(&sb, "\x72\x04../1\x78\x01", 8)); /* 14: parent_img, 15: track_mem */
+	q.predump = false;
+	q.parent = "2";
+	sb_reset(&sb);
+	assert_int_equal(criu_encode(&q, &sb), 0);
+	assert_memory_equal(sb.s, "\x08\x01\x12", 3);
+	assert_true(has(&sb, "\x72\x01" "2\x78\x01", 5));
+
 	struct criu_fd fd = {.key = (char *)(uintptr_t)"tty[1:2]", .fd = 9};
 	struct criu_request r = {.restore = true, .dir = 5, .log = "l", .root = "/r", .fds = &fd, .n_fds = 1};
 
@@ -226,6 +285,17 @@ static void test_answers(void **state)
 	assert_int_equal(v, CRIU_VERSION(4, 2, 1));
 	assert_int_equal(criu_decode("\x08", 1, &e, NULL), -EBADMSG);
 	assert_int_equal(criu_decode("", 0, &e, NULL), -EBADMSG);
+}
+
+static void test_stats(void **state)
+{
+	static const char text[] = "\x40\x59\x10\x55\x06\x33\x09\x57\x09\0\0\0\x0a\x07\x08\x05\x10\xdc\x0b\x38\x03";
+	uint64_t us = 0, bytes = 0;
+
+	assert_int_equal(criu_stats_decode(text, 21, &us, &bytes), 0);
+	assert_true(us == 1500 && bytes == 3 * 4096);
+	for (size_t n = 0; n < 21; n++)
+		assert_int_equal(criu_stats_decode(text, n, &us, &bytes), -EBADMSG);
 }
 
 static void test_versions(void **state)
@@ -298,7 +368,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		dir_test(test_seal), dir_test(test_each_byte), dir_test(test_more_less_other),
 		cmocka_unit_test(test_manifest), cmocka_unit_test(test_mac), cmocka_unit_test(test_request),
-		cmocka_unit_test(test_answers), cmocka_unit_test(test_versions), dir_test(test_log),
+		cmocka_unit_test(test_answers), cmocka_unit_test(test_stats), cmocka_unit_test(test_versions), dir_test(test_rounds), dir_test(test_log),
 		cmocka_unit_test(test_ids), cmocka_unit_test(test_obstacles),
 	};
 

@@ -395,7 +395,7 @@ static void test_modtree(void **state)
 	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
 	assert_true(fd >= 0 && !str_eq(name, other));
 	close(fd);
-	fd = modtree_reopen(cache, name);
+	fd = modtree_reopen(cache, -1, name);
 	assert_true(fd >= 0);
 	close(fd);
 	modtree_keep(cache, NULL, instance);
@@ -404,9 +404,9 @@ static void test_modtree(void **state)
 	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
 	assert_true(fd >= 0);
 	close(fd);
-	assert_int_equal(modtree_reopen(cache, name), -ENOENT);
-	assert_int_equal(modtree_reopen(cache, "modules-../x.erofs"), -EPROTO);
-	assert_int_equal(modtree_reopen(cache, "passwd"), -EPROTO);
+	assert_int_equal(modtree_reopen(cache, -1, name), -ENOENT);
+	assert_int_equal(modtree_reopen(cache, -1, "modules-../x.erofs"), -EPROTO);
+	assert_int_equal(modtree_reopen(cache, -1, "passwd"), -EPROTO);
 	/* a tree without depmod's files is none */
 	assert_int_equal(unlinkat(t->fd, "m/modules.dep", 0), 0);
 	assert_int_equal(modtree_open(cache, m, "6.1.0-1-test", other, &err), -ENOENT);

@@ -105,7 +105,7 @@ static void test_argv(void **state)
 	struct vps_conf conf = {.tag = (char *)(uintptr_t) "vps"};
 	struct vps_run run = {.spec = &s, .conf = &conf, .net = &net, .checkpoint = -1};
 	struct vm_size size;
-	struct vm_fds f = {.modules = -1, .errand = -1, .restore = -1, .kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
+	struct vm_fds f = {.rounds = {[0 ... VMM_ROUNDS_MAX - 1] = -1}, .modules = -1, .errand = -1, .restore = -1, .kvm = 4, .kernel = 5, .initrd = {6, 7}, .image = 8, .disk = 9, .tap = 10,
 			   .gate = 11, .ctl = 12, .notify = 13, .console = {14, 15}, .stdio = {-1, -1, -1}};
 	char want[64];
 	uint8_t mac[6];
@@ -141,10 +141,13 @@ static void test_argv(void **state)
 	assert_true(has(none, "net=10,02:00:5e:00:00:07,mtu=0"));
 	/* a restored one has its kernel in its memory, and the size that it had */
 	f.restore = 30;
+	f.rounds[0] = 40;
+	f.rounds[1] = 41;
 	f.kernel = f.initrd[0] = f.initrd[1] = -1;
 	size = (struct vm_size){.memory = 512 << 20, .cpus = 3};
 	f.modules = 31;
 	assert_int_equal(vm_argv(&run, &f, &size, &restored), 0);
+	assert_true(has(restored, "round=40") && has(restored, "round=41"));
 	assert_true(has(restored, "restore=30") && has(restored, "memory=536870912") && has(restored, "cpus=3"));
 	assert_true(has(restored, "disk=31,ro,serial=modules"));
 	for (char **a = restored; *a; a++)

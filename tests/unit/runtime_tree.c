@@ -276,6 +276,51 @@ static void test_index(void **state)
 	pair_end(&p);
 }
 
+/* A checkpoint with rounds: new files go whole, what stays is not looked at, and links are nobody's. */
+static void test_memory(void **state)
+{
+	struct test_dir *t = *state;
+	struct pair p;
+	struct stat st;
+	int fd;
+
+	if (geteuid() != 0)
+		skip();
+	pair_begin(&p, t);
+	p.scan = scan_free(p.scan);
+	assert_int_equal(scan_new(p.from, TREE_MEMORY, &p.scan, NULL), 0);
+	p.apply.tops[TREE_MEMORY] = p.to;
+	assert_int_equal(mkdirat(p.from, "1", 0700), 0);
+	fill(p.from, "1/pages", 4 << 20, 1);
+	let_age();
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 4 << 20);
+	same(t);
+	assert_int_equal(mkdirat(p.from, "2", 0700), 0);
+	fill(p.from, "2/pages", 2 << 20, 2);
+	assert_int_equal(symlinkat("../1", p.from, "2/parent"), 0);
+	let_age();
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 2 << 20);
+	assert_int_equal(fstatat(p.to, "2/parent", &st, AT_SYMLINK_NOFOLLOW), -1);
+	/* in place */
+	fd = openat(p.from, "1/pages", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "!", 1, 5 << 17), 1);
+	close(fd);
+	assert_int_equal(unlinkat(p.from, "2/parent", 0), 0);
+	let_age();
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 65536);
+	/* rounds that are given up go there, too */
+	assert_int_equal(fs_remove_tree(p.from, "1"), 0);
+	assert_int_equal(fs_remove_tree(p.from, "2"), 0);
+	fill(p.from, "pages", 3 << 20, 3);
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 3 << 20);
+	same(t);
+	pair_end(&p);
+}
+
 static bool write_mapped(void *arg, unsigned key, const char *what, uint64_t done, uint64_t total)
 {
 	volatile char *map = arg;
@@ -360,7 +405,7 @@ int main(void)
 		dir_test(test_rounds),
 		dir_test(test_changes_of_kind),
 		dir_test(test_index),
-		dir_test(test_mapped_pages),
+		dir_test(test_memory), dir_test(test_mapped_pages),
 		dir_test(test_random_changes),
 	};
 

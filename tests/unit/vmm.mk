@@ -6,6 +6,7 @@ unit_programs += \
 	tests/unit/vmm_filter_test \
 	tests/unit/vmm_kvm_test \
 	tests/unit/vmm_queue_test \
+	tests/unit/vmm_rounds_test \
 	tests/unit/vmm_vsock_test
 
 vmm_libs = libvmm.a $(base_libs) $(UNIT_LIBS)
@@ -30,6 +31,10 @@ tests_unit_vmm_devices_test_LDADD = $(vmm_libs)
 tests_unit_vmm_queue_test_SOURCES = tests/unit/vmm_queue.c tests/unit/vmm_driver.h
 tests_unit_vmm_queue_test_CFLAGS = $(vmm_cflags)
 tests_unit_vmm_queue_test_LDADD = $(vmm_libs)
+
+tests_unit_vmm_rounds_test_SOURCES = tests/unit/vmm_rounds.c
+tests_unit_vmm_rounds_test_CFLAGS = $(vmm_cflags)
+tests_unit_vmm_rounds_test_LDADD = $(vmm_libs)
 
 tests_unit_vmm_vsock_test_SOURCES = tests/unit/vmm_vsock.c tests/unit/vmm_driver.h
 tests_unit_vmm_vsock_test_CFLAGS = $(vmm_cflags)

@@ -14,6 +14,7 @@
 #include "base/sys.h"
 #include "vmm/filter.h"
 #include "vmm/machine.h"
+#include "vmm/rounds.h"
 #include "vmm/snapcpu.h"
 #include "vmm/snapshot.h"
 
@@ -514,6 +515,163 @@ static void test_forged_snapshots(void **state)
 	close(like.kernel);
 }
 
+/* ---- pre-copy ---- */
+
+static int new_file(void)
+{
+	int fd = memfd_create("round", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* One of a pre-copy that was given up a moment ago is in its way for that long. */
+static struct vmm_round one_round(int *session, unsigned n, int fd)
+{
+	struct vmm_round done = {0};
+	struct vps_err err = {0};
+
+	for (int i = 0; i < 200; i++) {
+		int r;
+
+		vps_err_clear(&err);
+		r = vmm_api_precopy(b.dir->fd, session, n, fd, &done, WAIT, &err);
+		if (r == 0)
+			return done;
+		if (r != -EBUSY)
+			break;
+		usleep(10000);
+	}
+	fail_msg("round %u: %s", n, err.msg);
+	return done;
+}
+
+#define N_ROUNDS 5
+
+/* The last of them while it stands still; then a snapshot of the same instant with all of its memory. */
+static int all_rounds(int rounds[N_ROUNDS], int *ret_whole)
+{
+	int session = -1, state = new_file();
+
+	for (unsigned i = 0; i < N_ROUNDS; i++)
+		rounds[i] = new_file();
+	for (unsigned i = 0; i < N_ROUNDS - 1; i++) {
+		struct vmm_round done = one_round(&session, i + 1, rounds[i]);
+
+		if (i == 0)
+			assert_int_equal(done.bytes + done.zeroes, MEMORY);
+		else
+			assert_in_range(done.bytes + done.zeroes, 1, MEMORY / 2);
+		await_reads(4);
+	}
+	OK(vmm_api_snapshot_rounds(session, N_ROUNDS, rounds[N_ROUNDS - 1], state, true, WAIT, &err));
+	assert_true(stats().paused);
+	*ret_whole = snapshot(true);
+	close(session);
+	return state;
+}
+
+static void load_memory(struct gmem *g, const int *rounds, size_t n)
+{
+	struct vps_err err = {0};
+	uint64_t sum;
+
+	if (rounds_check(rounds, n, MEMORY, true, &sum, &err) < 0 || gmem_map(g, MEMORY, rounds[0], &err) < 0 ||
+	    rounds_load(g, rounds, n, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static void test_rounds_are_the_memory(void **state)
+{
+	struct machine_opts o = opts("dirty");
+	int rounds[N_ROUNDS], whole;
+	autoclose int st = -1;
+	struct gmem got, want;
+
+	start(&o);
+	await_reads(20);
+	st = all_rounds(rounds, &whole);
+	end();
+	load_memory(&got, rounds, N_ROUNDS);
+	assert_int_equal(gmem_map(&want, MEMORY, whole, NULL), 0);
+	for (uint64_t p = 0; p < MEMORY / GMEM_PAGE; p++)
+		if (memcmp(got.base + p * GMEM_PAGE, want.base + p * GMEM_PAGE, GMEM_PAGE) != 0)
+			fail_msg("page %#lx is not as it was", p);
+	gmem_done(&got);
+	gmem_done(&want);
+
+	o = opts("not used");
+	o.restore = st;
+	o.verify = true;
+	memcpy(o.rounds, rounds, sizeof(rounds));
+	o.n_rounds = N_ROUNDS;
+	start(&o);
+	await_reads(5);
+	/* and it can go on from there */
+	for (unsigned i = 0; i < N_ROUNDS; i++)
+		close(rounds[i]);
+	close(st);
+	close(whole);
+	st = all_rounds(rounds, &whole);
+	OK(vmm_api_resume(b.dir->fd, WAIT, &err));
+	await_reads(5);
+	for (unsigned i = 0; i < N_ROUNDS; i++)
+		close(rounds[i]);
+	close(whole);
+}
+
+/* Whose connection ends, his pre-copy does; a round out of turn, a second one, one that has no room. */
+static void test_rounds_given_up(void **state)
+{
+	struct machine_opts o = opts("dirty");
+	struct vmm_round done;
+	int session = -1, other = -1, fd;
+
+	start(&o);
+	await_reads(5);
+	assert_int_equal(vmm_api_precopy(b.dir->fd, &session, 2, fd = new_file(), &done, WAIT, NULL), -VPS_ESTATE);
+	assert_int_equal(session, -1);
+	one_round(&session, 1, fd);
+	assert_int_equal(vmm_api_precopy(b.dir->fd, &other, 1, fd, &done, WAIT, NULL), -EBUSY);
+	assert_int_equal(vmm_api_precopy(b.dir->fd, &other, 2, fd, &done, WAIT, NULL), -VPS_ESTATE);
+	assert_int_equal(vmm_api_snapshot_rounds(-1, 2, fd, fd, true, WAIT, NULL), -VPS_ESTATE);
+	close_fd(&session);
+	close(fd);
+	for (int i = 0; i < 20; i++) {
+		fd = new_file();
+		one_round(&session, 1, fd);
+		close(fd);
+		fd = new_file();
+		one_round(&session, 2, fd);
+		close_fd(&session);
+		close(fd);
+	}
+	/* not even an answer is waited for */
+	for (int i = 0; i < 20; i++) {
+		struct vmm_request q = {.version = VMM_API_VERSION, .op = VMM_OP_PRECOPY, .arg = {1}};
+
+		session = dial();
+		fd = new_file();
+		assert_true(sys_send_fds(session, &q, sizeof(q), &fd, 1) > 0);
+		usleep((useconds_t)i * 500);
+		close_fd(&session);
+		close(fd);
+	}
+	fd = new_file();
+	one_round(&session, 1, fd);
+	close(fd);
+	/* read-only: the pre-copy is over, the machine is not */
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(vmm_api_precopy(b.dir->fd, &session, 2, fd, &done, WAIT, NULL), -EINVAL);
+	assert_int_equal(session, -1);
+	close(fd);
+	await_reads(5);
+	fd = new_file();
+	one_round(&session, 1, fd);
+	close(fd);
+	close_fd(&session);
+}
+
 /* ---- pure ---- */
 
 static void test_cpu_fits(void **state)
@@ -534,12 +692,60 @@ static void test_cpu_fits(void **state)
 	have.entry[2].eax = 0xf7;
 	assert_false(snapcpu_fits(&seen, &have, why, sizeof(why)));
 	assert_string_equal(why, "CPUID 0x7,1: eax bit 3");
+	assert_true(snapcpu_fits(&have, &have, why, sizeof(why)));
 	have.nent = 1;
 	assert_false(snapcpu_fits(&seen, &have, why, sizeof(why)));
 	assert_string_equal(why, "CPUID 0x7,0: ebx bit 4");
 	assert_true(snapcpu_fits(&have, &seen, why, sizeof(why)) == false);
 	have.nent = UINT32_MAX; /* no count is believed */
 	snapcpu_fits(&have, &have, why, sizeof(why));
+}
+
+/* The same as a text. */
+static void test_cpu_text(void **state)
+{
+	static const char *const bad[] = {"", "x86-1:", "x86-2:1.0.0.0.0.0.0.0.0.0.0.0.0.0", "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0",
+					  "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "x86-1:1.0.0.0.0.0.0.0.0.0.0.0.0.0 "};
+	uint32_t w[SNAPCPU_WORDS] = {0}, got[SNAPCPU_WORDS] = {0}, khz = 0;
+	char text[SNAPCPU_TEXT], why[64];
+
+	memset(w, 0xff, sizeof(w));
+	snapcpu_text(w, UINT32_MAX, text);
+	assert_true(strlen(text) < SNAPCPU_TEXT - 1);
+	assert_int_equal(snapcpu_parse(text, got, &khz), 0);
+	assert_memory_equal(w, got, sizeof(w));
+	assert_int_equal(khz, UINT32_MAX);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(snapcpu_parse(bad[i], got, &khz), -EPROTO);
+	got[2] = w[2] & ~(1u << 5);
+	assert_false(snapcpu_words_fit(w, got, why, sizeof(why)));
+	memcpy(got, w, sizeof(w));
+	got[2] &= ~(1u << 5);
+	assert_false(snapcpu_words_fit(w, got, why, sizeof(why)));
+	assert_string_equal(why, "avx2: CPUID 0x7,0: ebx bit 5");
+	assert_true(snapcpu_words_fit(got, w, why, sizeof(why)));
+	assert_true(snapcpu_tsc_near(2000000, 2000100) && !snapcpu_tsc_near(2000000, 2100000) && snapcpu_tsc_near(0, 5));
+}
+
+/* What a machine says of its CPU, its own host has. */
+static void test_cpu_here(void **state)
+{
+	struct machine_opts o = opts("io");
+	struct vps_err why = {0};
+	struct vmm_cpu cpu;
+	uint32_t w[SNAPCPU_WORDS], khz;
+	autoclose int kvm = kvm_open(-1, NULL);
+
+	start(&o);
+	OK(vmm_api_cpu(b.dir->fd, &cpu, WAIT, &err));
+	if (snapcpu_check_host(kvm, cpu.text, &why) < 0)
+		fail_msg("%s", why.msg);
+	assert_int_equal(snapcpu_parse(cpu.text, w, &khz), 0);
+	w[5] = UINT32_MAX;
+	snapcpu_text(w, khz, cpu.text);
+	assert_int_equal(snapcpu_check_host(kvm, cpu.text, &why), -VPS_EUNSUPPORTED);
+	assert_non_null(strstr(why.msg, "CPUID 0x7,1: eax bit"));
+	assert_int_equal(snapcpu_check_host(kvm, "x86-9:", NULL), -VPS_EUNSUPPORTED);
 }
 
 static void test_sum(void **state)
@@ -562,6 +768,7 @@ int main(void)
 {
 	const struct CMUnitTest pure[] = {
 		cmocka_unit_test(test_cpu_fits),
+		cmocka_unit_test(test_cpu_text),
 		cmocka_unit_test(test_sum),
 	};
 	const struct CMUnitTest machines[] = {
@@ -574,6 +781,9 @@ int main(void)
 		T(test_snapshot),
 		T(test_wrong_snapshots),
 		T(test_forged_snapshots),
+		T(test_cpu_here),
+		T(test_rounds_are_the_memory),
+		T(test_rounds_given_up),
 	};
 	struct vps_err err = {0};
 	int r = cmocka_run_group_tests(pure, NULL, NULL);

@@ -19,6 +19,7 @@
 #define STATUS	  (DATA + 0x80000) /* where a request's status goes */
 
 static struct drv d;
+#define vdev_kicked(v) drv_kicked(&d, (v))
 static struct blk blk;
 static int disk = -1;
 

@@ -8,6 +8,9 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmm/virtio_mmio.h"
@@ -139,6 +142,32 @@ static inline uint64_t drv_irqs(struct drv *d)
 	uint64_t n = 0;
 
 	return read(d->v->irq_fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+/* vdev_kicked, and whatever page it changed is told (gmem_wrote). A device with threads of its own is not looked at: its
+ * driver would be seen, too. */
+static inline void drv_kicked(struct drv *d, struct vdev *v)
+{
+	uint64_t log[MEM_SIZE / GMEM_PAGE / 64] = {0};
+	uint8_t there[MEM_SIZE / GMEM_PAGE];
+	static const uint8_t none[GMEM_PAGE];
+	uint8_t *was = malloc(MEM_SIZE);
+
+	memcpy(was, d->mem.base, MEM_SIZE);
+	d->mem.log = log;
+	vdev_kicked(v);
+	d->mem.log = NULL;
+	mincore(d->mem.base, MEM_SIZE, there);
+	for (uint64_t p = 0; p < MEM_SIZE / GMEM_PAGE; p++) {
+		/* What was given back is not touched by looking. */
+		const uint8_t *is = there[p] & 1 ? d->mem.base + p * GMEM_PAGE : none;
+
+		if (memcmp(was + p * GMEM_PAGE, is, GMEM_PAGE) == 0 || (log[p / 64] >> p % 64 & 1))
+			continue;
+		fprintf(stderr, "the device changed page %#lx and did not say so\n", p);
+		abort();
+	}
+	free(was);
 }
 
 #define NEEDS_RESET(d) (reg((d), VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET)

@@ -130,6 +130,14 @@ static void test_arguments(void **state)
 	KILLED(FILTER_MAIN, SYS_ioctl, -1, KVM_CREATE_VM, 0, 0);
 	KILLED(FILTER_MAIN, SYS_ioctl, -1, TIOCSTI, 0, 0);
 	KILLED(FILTER_DISK, SYS_ioctl, -1, KVM_RUN, 0, 0);
+	ALLOWED(FILTER_COPY, SYS_ioctl, -1, KVM_SET_USER_MEMORY_REGION, 0, 0);
+	ALLOWED(FILTER_COPY, SYS_ioctl, -1, KVM_GET_DIRTY_LOG, 0, 0);
+	ALLOWED(FILTER_COPY, SYS_ioctl, -1, KVM_CLEAR_DIRTY_LOG, 0, 0);
+	KILLED(FILTER_COPY, SYS_ioctl, -1, KVM_RUN, 0, 0);
+	KILLED(FILTER_COPY, SYS_ioctl, -1, KVM_GET_REGS, 0, 0);
+	KILLED(FILTER_COPY, SYS_read, -1, 0, 0, 0);
+	KILLED(FILTER_MAIN, SYS_ioctl, -1, KVM_GET_DIRTY_LOG, 0, 0);
+	KILLED(FILTER_VCPU, SYS_ioctl, -1, KVM_CLEAR_DIRTY_LOG, 0, 0);
 	/* memory that is code */
 	ALLOWED(FILTER_MAIN, SYS_mmap, 0, 0, PROT_READ | PROT_WRITE, 0);
 	KILLED(FILTER_MAIN, SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, 0);
@@ -215,6 +223,7 @@ static bool may_somehow(enum filter_thread t, uint32_t arch, int nr)
 		{(uint64_t)getpid()},
 		{0, KVM_RUN},
 		{0, KVM_GET_REGS},
+		{0, KVM_GET_DIRTY_LOG},
 		{0, F_GETFL},
 		{0, 0, LINUX_REBOOT_CMD_RESTART},
 	};
@@ -247,6 +256,8 @@ static const int golden[FILTER_THREADS][64] = {
 			 SYS_clock_gettime, SYS_getpid,		 SYS_gettid,
 			 SYS_tgkill,	    SYS_rt_sigprocmask,	 SYS_restart_syscall,
 			 SYS_exit_group,    SYS_reboot,		 -1},
+	[FILTER_COPY] = {SYS_ioctl, SYS_write, SYS_futex, SYS_pwrite64, SYS_madvise, SYS_munmap,
+			 SYS_rt_sigprocmask, SYS_restart_syscall, SYS_exit, -1},
 };
 
 static bool in_golden(enum filter_thread t, int nr)

@@ -144,6 +144,20 @@ static void io(void)
 			print("bad\n");
 }
 
+/* Change pages, some of them to nothing, and read from the disk meanwhile. */
+static void dirty(void)
+{
+	disk_init();
+	for (u64 n = 1;; n++) {
+		volatile u64 *page = (void *)(RING + 0x100000 + (n * 7919 % 1024 << 12));
+
+		for (int i = 0; i < 512; i += 64)
+			page[i] = n % 3 ? n + (u64)i : 0;
+		if (n % 256 == 0 && disk_io(VIRTIO_BLK_T_IN, 1))
+			print("bad\n");
+	}
+}
+
 /* Hypervisor, CPU's number, deadline timer; what must not be seen. */
 static void cpuid(void)
 {
@@ -185,6 +199,8 @@ void guest_main(const struct boot_params *bp)
 	}
 	if (is(cmd, "io"))
 		io();
+	if (is(cmd, "dirty"))
+		dirty();
 	if (is(cmd, "panic"))
 		print("[    0.1] Kernel panic - not syncing: \033[2Jno root\r\n");
 	if (is(cmd, "panic") || is(cmd, "reset"))

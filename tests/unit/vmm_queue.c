@@ -561,7 +561,7 @@ static void test_iov(void **state)
 	assert_int_equal(iov_slice(v, 3, 1, 4, s), 2);
 	assert_true(s[0].iov_base == a + 1 && s[0].iov_len == 2 && s[1].iov_len == 2);
 	assert_int_equal(iov_slice(v, 3, 7, 4, s), 0);
-	assert_int_equal(iov_write(v, 3, 2, "XYZ", 3), 3);
+	assert_int_equal(iov_write(&d.mem, v, 3, 2, "XYZ", 3), 3);
 	assert_memory_equal(b, "YZfg", 4);
 }
 

@@ -20,6 +20,7 @@
 #define HDR  ((uint32_t)sizeof(struct virtio_vsock_hdr))
 
 static struct drv d;
+#define vdev_kicked(v) drv_kicked(&d, (v))
 static struct vsock vs;
 static struct loop loop;
 static int host_fd = -1; /* of the connection that the guest opened last, our end */
