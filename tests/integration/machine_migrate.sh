@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root net, kvm in hardware (or nested in a test host), erofs-utils, the kernel of this host in /boot
-# where: vm
+# where: machines
 # Machines that move between two hosts while they run: two network namespaces with a --root and --run each.
 . "$(dirname "$0")/../lib.sh"
 needs kvm mkfs.erofs python3 jq
