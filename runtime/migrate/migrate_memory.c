@@ -105,6 +105,9 @@ static int write_round(struct source *s, struct precopy_round *ret)
 	r = checkpoint_precopy(&s->l, s->mem.dir, s->mem.rounds + 1, &s->mem.hold, unlock, s, &st, &why);
 	ret->written = sys_now_mono();
 	ret->bytes = st.bytes;
+	/* Only the first round of a machine has what another host needs for the rest. */
+	if (r < 0 && driver_of(&s->offer.spec)->machine)
+		return vps_err_set(s->err, why.code, "its memory cannot be copied ahead: %s", why.msg);
 	if (r < 0) {
 		r = empty_memory(s);
 		if (r < 0)
@@ -141,11 +144,13 @@ static int one_round(struct source *s, bool *go_on)
 
 int source_precopy(struct source *s)
 {
-	bool go_on = s->o->downtime_ms >= 0;
+	bool any = s->o->downtime_ms < 0, machine = driver_of(&s->offer.spec)->machine, go_on = !any || machine;
 	int r = 0;
 
-	s->mem.pace = (struct precopy){.downtime_us = (uint64_t)(s->o->downtime_ms ?: PRECOPY_DOWNTIME_MS) * 1000,
-				       .mapped = driver_of(&s->offer.spec)->machine};
+	s->mem.pace = (struct precopy){
+		.downtime_us = any ? UINT64_MAX : (uint64_t)(s->o->downtime_ms ?: PRECOPY_DOWNTIME_MS) * 1000,
+		.mapped = machine,
+	};
 	while (r == 0 && go_on)
 		r = one_round(s, &go_on);
 	return r;

@@ -21,7 +21,7 @@ sed 's,exec nsenter .* env ,&VPS_LIBEXEC='"$work"'/old-cpu ,' "$work/to-b" >"$wo
 chmod +x "$work/to-old-b"
 a_to_b() { host_a vps migrate -q --rsh "$work/to-b" "$@"; }
 machine() {
-	host_a vps create "$1" --image tiny --isolation vm --memory 128M --cpus 2 --disk 32M --net none --kernel "$work/vmlinuz-fake" -q
+	host_a vps create "$@" --image tiny --isolation vm --memory 128M --cpus 2 --disk 32M --net none --kernel "$work/vmlinuz-fake" -q
 	host_a vps start "$1" --wait -q
 }
 # undone NAME - it runs on here, nothing of it is there, and nobody watches its memory any more
@@ -77,6 +77,18 @@ test_another_disk_of_its_image_is_refused_while_it_runs() {
 	setfattr -x trusted.vps.sha256 "$work/b/root/images/erofs/"*
 	a_to_b --require-live e hostb
 	host_b vps delete -f e
+}
+
+# what another host needs comes with the first round
+test_no_machine_moves_without_a_round() {
+	machine a
+	jq -e '(.[0] | [.ok, (.memory_rounds | length)]) == [true,1]' <<<"$(a_to_b --require-live --json --downtime any a hostb)"
+	host_b vps delete -f a
+	machine o --cmdline fake.old
+	expect_fail host_a vps migrate -q --require-live --rsh "$work/to-b" o hostb
+	found 'its memory cannot be copied ahead: its vps-vmm is an older one' <"$work/.err" || fail "$(cat "$work/.err")"
+	undone o
+	host_a vps delete -f o
 }
 
 # who is killed between two rounds leaves nobody watching what changes, and nothing on the other host

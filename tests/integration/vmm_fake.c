@@ -191,6 +191,8 @@ static bool answer(int c, char **argv)
 			(unsigned long long)q.arg[1]);
 		if (q.arg[1])
 			fill(fds[1], q.arg[1]);
+	} else if (q.op == VMM_OP_PRECOPY && strstr(value(argv, "cmdline"), "fake.old")) {
+		r.a.result = -ENOSYS;
 	} else if (q.op == VMM_OP_PRECOPY && n_fds == 1) {
 		r.round.bytes = fill(fds[0], q.arg[0]);
 		len += sizeof(r.round);
