@@ -26,6 +26,7 @@ EXTRA_DIST += tests/check-man
 
 EXTRA_DIST += packages.list tests/cppcheck.suppress tests/fuzz/short tests/lib.sh tests/run tests/setup.sh \
 	tests/bench/dirty.c \
+	tests/bench/machines \
 	tests/bench/migrate \
 	tests/bench/run
 # by pattern, so that none is forgotten; a folder's name would bring the objects of a build along
