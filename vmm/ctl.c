@@ -134,7 +134,7 @@ static void op_cpu(struct ctl_client *c)
 		struct vmm_cpu cpu;
 	} a = {.head.version = VMM_API_VERSION};
 	struct vcpu *v = &c->ctl->m->vm.cpus[0];
-	int khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
+	int khz = c->ctl->m->tsc_khz;
 	uint32_t words[SNAPCPU_WORDS];
 
 	_Static_assert(sizeof(a.cpu.text) == SNAPCPU_TEXT, "room for it");

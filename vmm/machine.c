@@ -164,8 +164,10 @@ static int prepare(struct machine *m, const struct machine_opts *o, struct vps_e
 		m->ended = (struct loop_source){.fd = m->vm.ended_fd, .fn = on_ended};
 		r = loop_watch(&m->loop, &m->ended, EPOLLIN);
 	}
-	if (r == 0)
+	if (r == 0) {
+		m->tsc_khz = kvm_ioctl(m->vm.cpus[0].fd, KVM_GET_TSC_KHZ, 0);
 		r = vm_start(&m->vm, err);
+	}
 	return r;
 }
 

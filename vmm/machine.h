@@ -79,6 +79,7 @@ struct machine {
 	struct waker waker;
 	struct precopy precopy;
 	bool paused;
+	int tsc_khz; /* of CPU 0: one that runs is not asked, or who asks waits for its next exit */
 };
 
 /* Prepare it all, up to the CPUs' threads, which wait for machine_run. -VPS_EUNSUPPORTED when this

@@ -249,7 +249,7 @@ static int finished(struct precopy *p, struct vps_err *err)
 static void on_done(struct loop_source *s, uint32_t events)
 {
 	struct precopy *p = container_of(s, struct precopy, done);
-	void *who = take_ptr(p->who);
+	void *who;
 	struct vps_err err = {0};
 	eventfd_t n;
 	int r;
@@ -267,6 +267,7 @@ static void on_done(struct loop_source *s, uint32_t events)
 			give(p, PRECOPY_OFF);
 		return;
 	}
+	who = take_ptr(p->who);
 	if (!who)
 		return;
 	close_fd(&p->out.fd);
@@ -351,7 +352,7 @@ void precopy_done(struct precopy *p)
 		pthread_mutex_unlock(&p->lock);
 		pthread_join(p->thread, NULL);
 	}
-	p->m->vm.mem.log = NULL;
+	set_log(p, NULL);
 	forget(p);
 	loop_remove(&p->m->loop, &p->done);
 	close_fd(&p->done.fd);

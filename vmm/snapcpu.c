@@ -10,6 +10,12 @@
 
 #define MSR_TSC		 0x10
 #define MSR_TSC_DEADLINE 0x6e0
+#define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_PERF_CAPABILITIES 0x345
+/* RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, GDS_NO, RFDS_NO (SDM
+ * vol. 4, table 2-2) */
+#define ARCH_CAP_NO_FAULT (1ull << 0 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 | 1ull << 14 | \
+			   1ull << 15 | 1ull << 26 | 1ull << 27)
 
 struct item {
 	const char *what;
@@ -281,6 +287,9 @@ int snapcpu_get_msrs(struct vcpu *c, struct kvm_msr_entry ret[SNAP_MSRS_MAX], st
 	for (uint32_t i = 0; i < list.nmsrs && i < SNAP_MSRS_MAX; i++) {
 		struct kvm_msr_entry e = {.index = list.index[i]};
 
+		/* The guest's CPUID has no counters (PDCM), and another host need not have this one's. */
+		if (e.index == MSR_PERF_CAPABILITIES)
+			continue;
 		/* Some are listed for another maker's CPUs and cannot be read. */
 		if (msr_get(c, e.index, (uint64_t *)&e.data) == 0)
 			ret[n++] = e;
@@ -288,11 +297,28 @@ int snapcpu_get_msrs(struct vcpu *c, struct kvm_msr_entry ret[SNAP_MSRS_MAX], st
 	return n;
 }
 
+/* KVM takes any value: a guest that believed its CPU free of a fault would go on without its defence. */
+static int check_faults(struct vcpu *c, const struct kvm_msr_entry *e, struct vps_err *err)
+{
+	struct one_msr host = {.nmsrs = 1, .e.index = e->index};
+
+	if (kvm_ioctl_p(c->vm->kvm_fd, KVM_GET_MSRS, &host) != 1)
+		host.e.data = 0;
+	return e->data & ARCH_CAP_NO_FAULT & ~host.e.data
+		       ? vps_err_set(err, VPS_EUNSUPPORTED, "this host's CPU has faults that the guest does not expect "
+				     "(IA32_ARCH_CAPABILITIES %#llx, here %#llx)", (unsigned long long)e->data,
+				     (unsigned long long)host.e.data)
+		       : 0;
+}
+
 static int msr_set(struct vcpu *c, const struct kvm_msr_entry *e, struct vps_err *err)
 {
 	struct one_msr m = {.nmsrs = 1, .e = *e};
 	uint64_t now;
+	int r = e->index == MSR_ARCH_CAPABILITIES ? check_faults(c, e, err) : 0;
 
+	if (r < 0)
+		return r;
 	if (kvm_ioctl_p(c->fd, KVM_SET_MSRS, &m) == 1)
 		return 0;
 	/* What cannot be set must already be so. */

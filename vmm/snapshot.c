@@ -207,10 +207,10 @@ int snapshot_write(struct machine *m, int fd, unsigned rounds, uint64_t rounds_s
 	struct snap_trailer t = {
 		.magic = SNAP_MAGIC,
 		.version = SNAP_VERSION,
-		.cpus = m->vm.n_cpus,
+		.cpus = (uint16_t)m->vm.n_cpus,
 		.memory = m->vm.mem.size,
 		.memory_sum = rounds_sum,
-		.rounds = rounds,
+		.rounds = (uint16_t)rounds,
 	};
 	uint64_t at = rounds ? 0 : t.memory;
 	auto_strbuf sb = STRBUF_INIT;
@@ -303,8 +303,7 @@ static int check_rounds(const struct snap_files *f, const struct snap_trailer *t
 	int r;
 
 	if (t->rounds != f->n_rounds)
-		return vps_err_set(err, VPS_EUSAGE, "the snapshot has %llu rounds, not %zu",
-				   (unsigned long long)t->rounds, f->n_rounds);
+		return vps_err_set(err, VPS_EUSAGE, "the snapshot has %u rounds, not %zu", t->rounds, f->n_rounds);
 	if (!t->rounds)
 		return verify ? verify_memory(f->fd, t, err) : 0;
 	r = rounds_check(f->rounds, f->n_rounds, t->memory, verify, &sum, err);

@@ -22,16 +22,16 @@
 #include "base/err.h"
 
 #define SNAP_MAGIC   "VPSSNAP"
-#define SNAP_VERSION 2
+#define SNAP_VERSION 1
 
 struct snap_trailer {
 	char magic[8];
-	uint32_t version, cpus;
+	uint32_t version;
+	uint16_t cpus, rounds; /* rounds: files with the memory, or 0 */
 	uint64_t memory;     /* bytes */
 	uint64_t state_len;  /* behind the memory */
 	uint64_t memory_sum; /* snap_sum of each chunk, mixed; or of the rounds, by rounds_check */
 	uint64_t state_sum;
-	uint64_t rounds; /* files with the memory, or 0 */
 	uint64_t sum; /* of all before */
 };
 

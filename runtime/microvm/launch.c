@@ -196,9 +196,8 @@ static int make_modules(struct vm_prep *p, const struct vps_run *run, struct vps
 	int fd = -1, r;
 
 	if (run->checkpoint >= 0 && *name) {
-		fd = modtree_reopen(p->cache, run->instance_dir, name);
-		if (fd == -ENOENT && modtree_take(run->checkpoint, VM_MODULES_HERE, name, run->instance_dir) == 0)
-			fd = modtree_reopen(p->cache, run->instance_dir, name);
+		r = modtree_take(run->checkpoint, VM_MODULES_HERE, name, run->instance_dir);
+		fd = r < 0 && r != -ENOENT ? r : modtree_reopen(p->cache, run->instance_dir, name);
 		if (fd < 0)
 			return vps_err_set(err, VPS_EUNSUPPORTED, "the modules that its kernel was started with are "
 					   "gone ('%s'): %s", name, vps_code_str(fd));
@@ -206,6 +205,7 @@ static int make_modules(struct vm_prep *p, const struct vps_run *run, struct vps
 		fd = modtree_open(p->cache, p->kernel.modules, p->kernel.release, name, err);
 		if (fd < 0)
 			return fd;
+		unlinkat(run->instance_dir, name, 0); /* another host's, of the same name */
 	}
 	p->jail.fds.modules = fd;
 	modtree_keep(p->cache, *name ? name : NULL, run->instance_dir);

@@ -105,13 +105,15 @@ static int make(int cache, int modules, const char *name, struct vps_err *err)
 
 int modtree_reopen(int cache, int instance_dir, const char *name)
 {
-	int fd;
+	int fd = -1;
 
 	if (!modtree_is_name(name))
 		return -EPROTO;
-	fd = openat(cache, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT && instance_dir >= 0)
+	/* one that came from another host first: the name tells the kernel, not who made the file and how */
+	if (instance_dir >= 0)
 		fd = openat(instance_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (instance_dir < 0 || (fd < 0 && errno == ENOENT))
+		fd = openat(cache, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
