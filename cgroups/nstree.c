@@ -326,6 +326,22 @@ static void set_group(int ns, const struct json *g)
 	}
 }
 
+/* A tenant without systemd may have its processes in ns/ itself and controllers for its groups (threaded ones: pids, cpu): the
+ * kernel takes them in that order only. */
+static bool root_has_pids(const struct json *tree)
+{
+	for (size_t i = 0; i < json_len(tree); i++)
+		if (!*json_str(json_get(json_at(tree, i), "path"), ""))
+			return json_len(json_get(json_at(tree, i), "pids")) > 0;
+	return false;
+}
+
+static void set_groups(int ns, const struct json *tree)
+{
+	for (size_t i = 0; i < json_len(tree); i++)
+		set_group(ns, json_at(tree, i));
+}
+
 int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err)
 {
 	struct members m = {0};
@@ -340,6 +356,8 @@ int cg_tree_place(struct cg *cg, const struct json *tree, struct vps_err *err)
 	free(m.v);
 	if (r == 0) /* what is still in it is nobody's of the tenant */
 		(void)unlinkat(ns, RESTORING, AT_REMOVEDIR);
+	if (r == 0 && root_has_pids(tree))
+		set_groups(ns, tree);
 	return r < 0 ? vps_err_sys(err, r, "put the processes of '%s' into their groups", cg->name) : 0;
 }
 
@@ -383,8 +401,8 @@ int cg_tree_enter(struct cg *cg, const struct json *tree)
 		r = -errno;
 	r = r ?: fs_write(ns, RESTORING "/cgroup.procs", "0");
 	/* Top-down, and only now: nobody is in ns/ itself. */
-	for (size_t i = 0; r == 0 && i < json_len(tree); i++)
-		set_group(ns, json_at(tree, i));
+	if (r == 0 && !root_has_pids(tree))
+		set_groups(ns, tree);
 	return r;
 }
 

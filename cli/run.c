@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -228,9 +229,13 @@ int cli_spread(struct cli *c, size_t n, unsigned most, int (*fn)(struct cli *c, 
 			;
 		if (cli_interrupted)
 			break;
+		pid_t parent = getpid();
 		pids[i] = fork();
 		if (pids[i] == 0) {
 			setpgid(0, 0);
+			prctl(PR_SET_PDEATHSIG, SIGINT); /* a second Ctrl-C ends us at once, and they are not to go on unseen */
+			if (getppid() != parent)
+				_exit(EXIT_INTERRUPTED);
 			setvbuf(stderr, NULL, _IOLBF, 0);
 			int r = fn(c, i, arg);
 			fflush(NULL);

@@ -32,6 +32,7 @@
 #include "runtime/migrate/obstacles.h"
 #include "runtime/tar.h"
 
+#define CRIU_MS 90000 /* of another one: a round of pre-copy */
 #define FREEZE_MS 10000
 #define POLL_MS   5
 
@@ -362,7 +363,7 @@ int container_checkpoint(const struct vps_live *l, int dir, unsigned rounds, str
 	if (r < 0)
 		return r;
 	/* Who finds us killed waits for it: until then criu may still be at it. */
-	f.lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, LOCK_TRY);
+	f.lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, CRIU_MS);
 	if (f.lock < 0)
 		return vps_err_sys(err, f.lock, CHECKPOINT_LOCK);
 	f.work = checkpoint_work(dir, err);
@@ -482,7 +483,7 @@ int container_precopy(const struct vps_live *l, int dir, unsigned round, struct 
 	if (round > CHECKPOINT_ROUNDS_MAX)
 		return vps_err_set(err, VPS_ERESOURCE, "too many rounds");
 	/* As for a checkpoint: who finds us killed waits until criu has let all go on. */
-	lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, LOCK_TRY);
+	lock = lock_take(l->run_dir, CHECKPOINT_LOCK, true, CRIU_MS);
 	if (lock < 0)
 		return vps_err_sys(err, lock, CHECKPOINT_LOCK);
 	work = checkpoint_work(dir, err);

@@ -126,6 +126,8 @@ void arrival_done(struct arrival *a)
 	/* A dead claim's files go with it; what was received stays for the next connection. */
 	if (a->dir >= 0 && a->lock >= 0 && a->file.rec.phase != HO_RECEIVING)
 		drop_incoming(a);
+	else if (a->dir >= 0 && a->lock >= 0)
+		(void)fs_remove_tree(a->dir, MEMORY); /* which begins anew */
 	locked_done(&a->l);
 	ho_file_done(&a->file);
 	checkpoint_sums_done(&a->sums);
@@ -236,7 +238,7 @@ static int check_room(struct arrival *a, struct answer *ans)
 	if (ans->image)
 		want += o->image_size;
 	if (o->mode == VPS_MIGRATE_LIVE) /* which lies there until it runs */
-		want += o->memory;
+		want += 3 * o->memory; /* a round, another one as large, and the rest */
 	/* an eighth for the file system's own */
 	if (want + want / 8 > ans->disk_free)
 		r = strv_addf(&ans->problems, "its disk%s%s takes %s, and %s is free in '%s' there: make room, or mount more there",

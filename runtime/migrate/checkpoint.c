@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-#define MANIFEST_MAX (8u << 20)
+#define MANIFEST_MAX (64u << 20)
 #define SLACK_NS     20000000
 
 /* ---- the host's key --------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 #define CHECKPOINT_MANIFEST "manifest.json"
 #define CHECKPOINT_MAC	    "manifest.mac"
 #define CHECKPOINT_PARENT   "parent" /* a link to the round before, made by who reads it */
-#define CHECKPOINT_FILES    65536u /* at most */
+#define CHECKPOINT_FILES    262144u /* at most */
 
 struct checkpoint_info {
 	bool machine;

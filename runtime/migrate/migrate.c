@@ -323,6 +323,8 @@ static int freeze(struct source *s)
 	r = r ?: hook_run(&k, "before", "freeze", s->err);
 	if (r < 0)
 		return r;
+	if (s->offer.mode == VPS_MIGRATE_LIVE && !s->file.was_running)
+		return vps_err_set(s->err, VPS_ESTATE, "it ended while it was copied: run the same again and it moves stopped");
 	s->still = sys_now_mono();
 	if (s->file.was_running)
 		r = s->offer.mode == VPS_MIGRATE_LIVE ? source_take_memory(s) : stop_locked(&s->l, &so, s->err);
@@ -635,6 +637,7 @@ int vps_migrate_force_here(struct vps_host *h, const char *who, struct vps_err *
 	r = ho_file_write(l.dir, &f, err);
 	if (r < 0)
 		return r;
+	(void)fs_remove_tree(l.dir, HO_MEMORY);
 	event_add(h->run_fd, l.id, l.spec.name, "migrate-forced", NULL, 0);
 	return 0;
 }

@@ -96,7 +96,7 @@ static int write_round(struct source *s, struct precopy_round *ret)
 
 	if (r < 0)
 		return r;
-	if (!source_is_running(s)) /* it ended meanwhile: then it moves stopped */
+	if (!source_is_running(s)) /* it ended meanwhile, which the freeze will tell */
 		return 0;
 	r = s->mem.dir >= 0 ? 0 : open_memory(s);
 	if (r < 0)

@@ -56,7 +56,7 @@ bool precopy_go_on(struct precopy *p, const struct precopy_round *r)
 	p->predicted_us = p->restore_us + bytes_us + fixed_us(r->written - r->began, r->bytes, p->write_rate) +
 			  fixed_us(r->sent - r->written, r->bytes, p->send_rate);
 	p->written += r->bytes;
-	if (p->predicted_us <= p->downtime_us || p->n >= VPS_MIGRATE_ROUNDS || p->written / 3 > p->total)
+	if (p->predicted_us <= p->downtime_us || p->n >= VPS_MIGRATE_ROUNDS || p->written > p->total + p->total / 2)
 		return false;
 	if (p->n == 1)
 		return true;

@@ -18,6 +18,7 @@
 #include "base/mem.h"
 
 #define SLACK_NS 20000000 /* a ctime is a tick old, which is 10 ms at most */
+#define STALL_NS 10000000000ll
 
 static void nodes_done(struct nodes *n)
 {
@@ -516,7 +517,8 @@ static int add_node(struct scan *s, const char *path, const struct stat *st, str
 	};
 	if (!n->path)
 		return -ENOMEM;
-	n->racy = n->ctime >= s->began - SLACK_NS;
+	/* A guest's write shows in its disk's ctime first, and in the data only when the kernel lets it (dirty pages). */
+	n->racy = n->ctime >= s->began - (s->tree == TREE_BLOCKS ? STALL_NS : SLACK_NS);
 	s->now.n++;
 	s->round.seen++;
 	/* whiteouts are links to one inode as overlayfs likes it, and nothing to anybody */

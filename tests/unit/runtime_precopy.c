@@ -99,7 +99,7 @@ static void test_disk(void **state)
 		r.began = r.sent;
 		r.bytes -= r.bytes / 8;
 	} while (more);
-	assert_in_range(all, 300 * MB, 400 * MB);
+	assert_in_range(all, 150 * MB, 200 * MB);
 }
 
 /* What each round takes whatever it holds is in the prediction, and no reason for another round. */
