@@ -167,6 +167,13 @@ expect_exit() {
 expect_fail() {
 	! "$@" >"$work/.out" 2>"$work/.err" || { echo "# should have failed: $*"; return 1; }
 }
+# expect_clock COMMAND... - that runs date somewhere: its clock is right, however long that takes
+expect_clock() {
+	local before now
+	before=$(date +%s)
+	now=$("$@" date +%s) || return
+	[ "$now" -ge $((before - 1)) ] && [ "$now" -le $(($(date +%s) + 1)) ] || fail "its clock: $now, ours: $before to $(date +%s)"
+}
 # expect TEXT PATTERN - glob match
 expect() {
 	# shellcheck disable=SC2053

@@ -120,10 +120,7 @@ test_a_snapshot() {
 	seen 'notify: READY=1'
 	echo second >&7
 	seen 'stdout: then second'
-	local before now
-	before=$(date +%s)
-	now=$("$tool" "$dir" exec date +%s)
-	[ "$now" -ge $((before - 1)) ] && [ "$now" -le $(($(date +%s) + 1)) ] || fail "its clock: $now, ours: from $before on"
+	expect_clock "$tool" "$dir" exec
 	"$tool" "$dir" stop
 	ended 143
 	# not with another size

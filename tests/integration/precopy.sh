@@ -69,7 +69,7 @@ test_rounds_make_the_pause_short() {
 	sleep 2
 	out=$(b_to_a --json --downtime 50ms w1 hosta)
 	jq -c '.[0] | [.memory_rounds, .memory_sent, .predicted_pause_us, .pause_us, .pause_there_us]' <<<"$out"
-	jq -e '(.[0] | [.ok, .mode, .started, .notes]) == [true,"live",true,[]]' <<<"$out"
+	jq -e '(.[0] | [.ok, .mode, .started, .notes]) == [true,"live",true,[]]' <<<"$out" || fail "$out"
 	jq -e '.[0].memory_rounds | length >= 2 and .[1] < .[0] / 4' <<<"$out" || fail "rounds do not shrink"
 	# what differs: the rounds, and a rest that is like the last one
 	jq -e '.[0] | .memory_sent < 1.2 * ((.memory_rounds | add) + .memory_rounds[-1])' <<<"$out" || fail "sent twice"
