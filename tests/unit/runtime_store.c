@@ -302,22 +302,13 @@ static void test_stale_state(void **state)
 	vps_host_close(h);
 }
 
-static double now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
-}
-
-/* A thousand are listed in 50 ms; half of them "run" (as we do). */
-static void test_list_is_fast(void **state)
+/* Half of them "run" (as we do). How long it takes: tests/bench/run scale. */
+static void test_list_of_a_thousand(void **state)
 {
 	struct test_dir *t = *state;
 	struct vps_host *h = open_host(t);
 	struct vps_info *list;
 	struct run_state s = {.phase = RUN_RUNNING, .started = 1};
-	double best = 1e9;
 	size_t n;
 
 	assert_int_equal(proc_ident_of(getpid(), &s.init), 0);
@@ -330,18 +321,11 @@ static void test_list_is_fast(void **state)
 		run = store_make_run_dir(h, id);
 		assert_int_equal(run_state_write(run, &s, NULL), 0);
 	}
-	for (int k = 0; k < 5; k++) {
-		double start = now_ms();
-		assert_int_equal(vps_list(h, &list, &n, NULL), 0);
-		double took = now_ms() - start;
-		assert_int_equal(n, 1000);
-		assert_int_equal(list[0].status, VPS_RUNNING);
-		assert_int_equal(list[1].status, VPS_STOPPED);
-		vps_list_free(list, n);
-		best = took < best ? took : best;
-	}
-	printf("list of 1000: %.1f ms\n", best);
-	assert_true(best < 100); /* 50 on an idle machine; CI machines are not */
+	assert_int_equal(vps_list(h, &list, &n, NULL), 0);
+	assert_int_equal(n, 1000);
+	assert_int_equal(list[0].status, VPS_RUNNING);
+	assert_int_equal(list[1].status, VPS_STOPPED);
+	vps_list_free(list, n);
 	vps_host_close(h);
 }
 
@@ -351,7 +335,7 @@ int main(void)
 		cmocka_unit_test(test_ranges), dir_test(test_find),
 		dir_test(test_locked),	       dir_test(test_stale_state),
 		dir_test(test_concurrent),     dir_test(test_killed),
-		dir_test(test_list_is_fast),
+		dir_test(test_list_of_a_thousand),
 	};
 
 	if (geteuid() != 0) {
