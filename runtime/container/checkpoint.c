@@ -423,6 +423,31 @@ static bool tracks_memory(void)
 	return !(was & soft_dirty) && (now & soft_dirty);
 }
 
+static bool is_traced(pid_t pid)
+{
+	char path[40], buf[4096];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (fs_read_buf(AT_FDCWD, path, buf, sizeof(buf)) < 0)
+		return false;
+	p = strstr(buf, "\nTracerPid:");
+	return p && atoi(p + strlen("\nTracerPid:")) != 0;
+}
+
+bool criu_is_at(struct cg *cg)
+{
+	autofree pid_t *pids = NULL;
+	bool traced = false;
+	size_t n = 0;
+
+	if (cg_pids(cg, &pids, &n) < 0)
+		return false;
+	for (size_t i = 0; i < n && !traced; i++)
+		traced = is_traced(pids[i]);
+	return traced;
+}
+
 /* Nobody says when all runs again: it is when criu held them, and holds none any more. */
 static void await_running(const struct vps_live *l, struct criu_job *j, bool *told)
 {

@@ -20,7 +20,6 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/sys.h"
-#include "cgroups/cgroups.h"
 #include "runtime/container/criu.pb-c.h"
 #include "runtime/vps.h"
 
@@ -294,31 +293,6 @@ bool criu_says(struct criu_job *j, int ms)
 	struct pollfd p = {.fd = j->sock, .events = POLLIN};
 
 	return poll(&p, 1, ms) != 0;
-}
-
-static bool is_traced(pid_t pid)
-{
-	char path[40], buf[4096];
-	const char *p;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	if (fs_read_buf(AT_FDCWD, path, buf, sizeof(buf)) < 0)
-		return false;
-	p = strstr(buf, "\nTracerPid:");
-	return p && atoi(p + strlen("\nTracerPid:")) != 0;
-}
-
-bool criu_is_at(struct cg *cg)
-{
-	autofree pid_t *pids = NULL;
-	bool traced = false;
-	size_t n = 0;
-
-	if (cg_pids(cg, &pids, &n) < 0)
-		return false;
-	for (size_t i = 0; i < n && !traced; i++)
-		traced = is_traced(pids[i]);
-	return traced;
 }
 
 void criu_end(struct criu_job *j)
