@@ -95,7 +95,7 @@ static int wait_off(pid_t pid, int r, struct vps_err *err)
 	if (late)
 		return r < 0 ? 0 : vps_err_set(err, VPS_ETIMEDOUT, "the machine does not power off");
 	vps_err_clear(err); /* what follows from that */
-	return vps_err_set(err, EIO, "%s", WTERMSIG(status) == SIGHUP ? "its kernel panicked" : "the machine was killed");
+	return vps_err_set(err, EIO, "%s", WTERMSIG(status) == SIGHUP ? "the machine was reset" : "the machine was killed");
 }
 
 static int run_errand(const struct vps_run *run, const struct errand *e, struct vps_err *err)
