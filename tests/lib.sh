@@ -110,6 +110,20 @@ ways() {
 		chmod +x "$work/to-$side"
 	done
 }
+# route_hooks - the operator's own program: moves the way to the address, on the side that it leaves and on the other
+route_hooks() {
+	mkdir -p "$work/a/hooks" "$work/b/hooks"
+	cat >"$work/a/hooks/migrate" <<-'END'
+		#!/bin/sh -e
+		peer=198.51.100.$(ip -4 -o addr show dev wire | grep -q 100.1/ && echo 2 || echo 1)
+		case "$VPS_ROLE $*" in
+		'source after handover') for a in $VPS_ADDRESSES; do case $a in *:*) ;; *) ip route replace "$a" via "$peer" ;; esac done ;;
+		'destination before prepare') for a in $VPS_ADDRESSES; do case $a in *:*) ;; *) ip route del "$a" via "$peer" 2>/dev/null || : ;; esac done ;;
+		esac
+	END
+	chmod 755 "$work/a/hooks/migrate"
+	cp -p "$work/a/hooks/migrate" "$work/b/hooks/"
+}
 # everywhere COMMAND... - here, and on both hosts where a test has them
 everywhere() {
 	local side status=0

@@ -77,7 +77,7 @@ int criu_next(struct criu_job *j, struct criu_event *ret, struct vps_err *err);
 int criu_answer(struct criu_job *j, bool ok);
 /* Does it say something within this time? */
 bool criu_says(struct criu_job *j, int ms);
-/* Are processes of this group held by ptrace(2)? */
+/* Are processes of this group held by ptrace(2)? checkpoint.c */
 struct cg;
 bool criu_is_at(struct cg *cg);
 /* Closes the socket and reaps it. What it was doing it undoes first, when that can be undone. */

@@ -15,20 +15,6 @@ a_to_b() { host_a timeout 400 vps migrate -q --rsh "$work/to-b" "$@"; }
 b_to_a() { host_b timeout 400 vps migrate -q --rsh "$work/to-a" "$@"; }
 gone() { expect_fail "$1" vps inspect "$2"; }
 is() { expect "$("$1" vps list -a -H -o status "$2")" "$3"; }
-# the operator's own program: moves the way to the address, on the side that it leaves and on the other
-route_hooks() {
-	mkdir -p "$work/a/hooks" "$work/b/hooks"
-	cat >"$work/a/hooks/migrate" <<-'END'
-		#!/bin/sh -e
-		peer=198.51.100.$(ip -4 -o addr show dev wire | grep -q 100.1/ && echo 2 || echo 1)
-		case "$VPS_ROLE $*" in
-		'source after handover') for a in $VPS_ADDRESSES; do case $a in *:*) ;; *) ip route replace "$a" via "$peer" ;; esac done ;;
-		'destination before prepare') for a in $VPS_ADDRESSES; do case $a in *:*) ;; *) ip route del "$a" via "$peer" 2>/dev/null || : ;; esac done ;;
-		esac
-	END
-	chmod 755 "$work/a/hooks/migrate"
-	cp -p "$work/a/hooks/migrate" "$work/b/hooks/"
-}
 # machine NAME - up, on host A
 machine() {
 	host_a vps inspect "$1" >/dev/null 2>&1 ||

@@ -41,19 +41,6 @@ while want < int(sys.argv[2]):
 }
 # reads N - the reader has had so many
 reads() { [ "$(tail -1 "$work/read" 2>/dev/null || echo 0)" -ge "$1" ]; }
-route_hooks() {
-	mkdir -p "$work/a/hooks" "$work/b/hooks"
-	cat >"$work/a/hooks/migrate" <<-'END'
-		#!/bin/sh -e
-		peer=198.51.100.$(ip -4 -o addr show dev wire | grep -q 100.1/ && echo 2 || echo 1)
-		case "$VPS_ROLE $*" in
-		'source after handover') for a in $VPS_ADDRESSES; do ip route replace "$a" via "$peer"; done ;;
-		'destination before prepare') for a in $VPS_ADDRESSES; do ip route del "$a" via "$peer" 2>/dev/null || : ;  done ;;
-		esac
-	END
-	chmod 755 "$work/a/hooks/migrate"
-	cp -p "$work/a/hooks/migrate" "$work/b/hooks/"
-}
 
 test_rounds_make_the_pause_short() {
 	tracked || skip "this kernel does not tell which pages change"
