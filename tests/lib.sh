@@ -244,15 +244,50 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM HUP
 
+# broke LINE COMMAND - says where a test broke off; not on its output, which may be somebody's to read
+broke() {
+	local i lines=("" "$1" "${BASH_LINENO[@]:1}")
+	for ((i = 1; i < ${#BASH_SOURCE[@]} - 1; i++)); do
+		[ "${BASH_SOURCE[i]}" != "$0" ] || break
+	done
+	echo "# $test_file, line ${lines[i]}: ${2%%$'\n'*}" >>"$work/.log"
+}
+
+# overdue GROUP SECONDS - ends a test that hangs, and shows what it hangs at
+overdue() {
+	sleep "$2"
+	{
+		echo "# not done in $2 s:"
+		ps -o pid,ppid,stat,wchan:20,time,args -e --forest | cut -c-150 | grep -v ' \['
+		local side vps
+		for side in '' "${!host_pids[@]}"; do
+			for vps in $(${side:+on_host "$side"} timeout 10 vps list -q); do
+				echo "# log of $vps:"
+				${side:+on_host "$side"} timeout 10 vps logs "$vps" | tail -n 15
+			done
+		done
+	} >>"$work/.log" 2>&1
+	kill -KILL -- "-$1"
+}
+
+# run_one N TEST - in a process group of its own, no longer than $VPS_TEST_LIMIT seconds
 run_one() {
-	local n=$1 name=$2 t0=$SECONDS status=0
+	local n=$1 name=$2 t0=$SECONDS status=0 group watch
 	rm -f "$work/.skip"
+	set -m
 	(
-		set -e
+		set -eE +m
+		trap 'broke $LINENO "$BASH_COMMAND"' ERR
 		in_test=1
 		"$name"
-	) >"$work/.log" 2>&1 </dev/null
+	) >"$work/.log" 2>&1 </dev/null &
+	group=$!
+	overdue $group "${VPS_TEST_LIMIT:-500}" &
+	watch=$!
+	set +m
+	wait $group 2>/dev/null
 	status=$? # not behind ||: that would switch errexit off inside
+	kill -- -$watch 2>/dev/null && wait $watch 2>/dev/null
 	local words=${name#test_}
 	words=${words//_/ }
 	if [ -f "$work/.skip" ]; then
@@ -261,7 +296,7 @@ run_one() {
 		echo "ok $n - $words ($((SECONDS - t0)) s)"
 	else
 		echo "not ok $n - $words"
-		tail -40 "$work/.log" | sed 's/^\(# \)\?/# /'
+		tail -60 "$work/.log" | sed 's/^\(# \)\?/# /'
 		remove_others # its left-overs would fail the next ones
 	fi
 }

@@ -125,7 +125,7 @@ test_a_snapshot() {
 	ended 143
 	# not with another size
 	expect_exit 255 "$tool" boot "$dir" 2 restored
-	found 'snapshot is of 1 CPUs' <"$work/.out"
+	found 'snapshot is of 1 CPUs' "$work/.err"
 }
 
 test_an_export_and_failures() {

@@ -144,7 +144,7 @@ test_the_way_back_and_forth() {
 	timeout 100 vps start deb --wait -q
 	expect "$(vps exec deb systemd-detect-virt -c)" container-other # systemd does not know the word 'vps'
 	expect "$(vps exec deb cat /root/kept)" kept
-	vps exec deb cmp /srv/tree/f /dev/stdin <"$work/tree/f"
+	vps exec deb cmp /srv/tree/f - <"$work/tree/f"
 	expect "$(addr_of deb)" '10.123.0.50*'
 	# nothing but what was changed was written
 	[ "$(inspected deb disk)" = 1572864000 ]
