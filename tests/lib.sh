@@ -253,19 +253,23 @@ broke() {
 	echo "# $test_file, line ${lines[i]}: ${2%%$'\n'*}" >>"$work/.log"
 }
 
+# last_words - of every VPS there is, for who reads about a failed test
+last_words() {
+	local side vps run
+	for side in '' "${!host_pids[@]}"; do
+		run=(${side:+on_host "$side"} timeout 10)
+		for vps in $("${run[@]}" vps list -aq); do
+			echo "# $vps: $("${run[@]}" vps list -a -o name,status,pid -H | grep "^$vps "); its log ends:"
+			"${run[@]}" vps logs "$vps" | tail -n 12 | tr -d '\r' | cut -c-200
+		done
+	done 2>&1
+}
 # overdue GROUP SECONDS - ends a test that hangs, and shows what it hangs at
 overdue() {
 	sleep "$2"
 	{
 		echo "# not done in $2 s:"
 		ps -o pid,ppid,stat,wchan:20,time,args -e --forest | cut -c-150 | grep -v ' \['
-		local side vps
-		for side in '' "${!host_pids[@]}"; do
-			for vps in $(${side:+on_host "$side"} timeout 10 vps list -q); do
-				echo "# log of $vps:"
-				${side:+on_host "$side"} timeout 10 vps logs "$vps" | tail -n 15
-			done
-		done
 	} >>"$work/.log" 2>&1
 	kill -KILL -- "-$1"
 }
@@ -296,7 +300,7 @@ run_one() {
 		echo "ok $n - $words ($((SECONDS - t0)) s)"
 	else
 		echo "not ok $n - $words"
-		tail -60 "$work/.log" | sed 's/^\(# \)\?/# /'
+		{ tail -60 "$work/.log"; last_words; } | sed 's/^\(# \)\?/# /'
 		remove_others # its left-overs would fail the next ones
 	fi
 }
