@@ -77,6 +77,7 @@ struct vps_launched {
 struct vps_hold {
 	int fd;
 	pid_t pid;
+	bool there; /* what the driver there says it has (has) need not come along */
 };
 #define VPS_HOLD_INIT ((struct vps_hold){.fd = -1})
 
@@ -171,6 +172,9 @@ struct vps_driver {
 	/* Is it here? image: of a machine, as vps_run.image; -1: not known yet, and not asked. -VPS_EUNSUPPORTED names what is
 	 * missing. */
 	int (*fits)(const char *needs, int image, struct vps_err *err);
+	/* Of what it needs, is the large part here, byte for byte, so that no checkpoint has to bring it? make: it may take a
+	 * while. NULL: there is no such part. */
+	bool (*has)(const char *needs, const struct vps_conf *c, bool make);
 	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. NULL: what is
 	 * tracked costs nothing. */
 	void (*precopy_end)(const struct vps_live *l);

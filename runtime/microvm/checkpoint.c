@@ -35,10 +35,26 @@
 #define BUSY_TRIES  100
 #define BUSY_MS	    50
 
-static int write_size(const struct vps_live *l, int dir, struct vps_err *err)
+/* Of the running machine: their name and, when it is asked for, their digest, which is read once. 0: it has none. */
+static int modules_of(const struct vps_live *l, char name[MODTREE_NAME], char sum[DIGEST_LEN], struct vps_err *err)
+{
+	autoclose int fd = -1;
+	int r;
+
+	*name = '\0';
+	if (fs_read_buf(l->run_dir, MODULES, name, MODTREE_NAME) <= 0)
+		return 0;
+	fd = modtree_own(l->instance_dir, name);
+	if (fd < 0)
+		return vps_err_sys(err, fd, "the modules of its kernel");
+	r = img_erofs_digest(fd, sum, err);
+	return r < 0 ? r : 1;
+}
+
+static int write_size(const struct vps_live *l, int dir, bool to_go, struct vps_err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
-	char modules[MODTREE_NAME], image[DIGEST_LEN];
+	char modules[MODTREE_NAME], image[DIGEST_LEN], sum[DIGEST_LEN];
 	struct vmm_stats v;
 	int r = vmm_api_stats(l->run_dir, &v, ASK_MS, err);
 
@@ -48,6 +64,10 @@ static int write_size(const struct vps_live *l, int dir, struct vps_err *err)
 	rec_add_u64(&sb, "cpus", v.n_cpus);
 	if (fs_read_buf(l->run_dir, MODULES, modules, sizeof(modules)) > 0)
 		rec_add(&sb, "modules", modules);
+	if (to_go && *modules && (r = modules_of(l, modules, sum, err)) > 0)
+		rec_add(&sb, "modules_sum", sum);
+	if (r < 0)
+		return r;
 	if (fs_read_buf(l->run_dir, IMAGE, image, sizeof(image)) > 0)
 		rec_add(&sb, "image", image);
 	r = sb_ok(&sb);
@@ -72,7 +92,7 @@ int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps
 	autoclose int last = -1;
 	autoclose int fd = -1;
 	char name[24];
-	int r = rounds ? 0 : write_size(l, dir, err);
+	int r = rounds ? 0 : write_size(l, dir, false, err);
 
 	if (r < 0)
 		return r;
@@ -136,8 +156,9 @@ int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy
 		return vps_err_set(err, VPS_EUNSUPPORTED, "no more rounds than %d", VMM_ROUNDS_MAX - 1);
 	if (round == 1) {
 		vm_precopy_end(l);
-		r = write_size(l, dir, err);
-		r = r ?: add_modules(l, dir, err);
+		r = write_size(l, dir, true, err);
+		if (r == 0 && !l->hold->there)
+			r = add_modules(l, dir, err);
 	}
 	round_name(name, round);
 	r = r < 0 ? r : (fd = new_file(dir, name, err));
@@ -161,10 +182,10 @@ void vm_precopy_end(const struct vps_live *l)
 
 /* ---- elsewhere -------------------------------------------------------------------------- */
 
-/* "CPU DIGEST". */
+/* "CPU DIGEST", with modules "CPU DIGEST DIGEST NAME". */
 int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err)
 {
-	char image[DIGEST_LEN];
+	char image[DIGEST_LEN], sum[DIGEST_LEN], modules[MODTREE_NAME];
 	struct vmm_cpu cpu;
 	int r = vmm_api_cpu(l->run_dir, &cpu, ASK_MS, err);
 
@@ -172,18 +193,71 @@ int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err)
 		return r;
 	if (fs_read_buf(l->run_dir, IMAGE, image, sizeof(image)) <= 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "it was started by an older vps: restart it");
-	*ret = str_fmt("%s %s", cpu.text, image);
+	r = modules_of(l, modules, sum, err);
+	if (r < 0)
+		return r;
+	*ret = r ? str_fmt("%s %s %s %s", cpu.text, image, sum, modules) : str_fmt("%s %s", cpu.text, image);
 	return *ret ? 0 : vps_err_sys(err, -ENOMEM, "machine");
+}
+
+/* What vm_needs made, taken apart: the words that it must have, and those that it may have. */
+struct needs {
+	char **words;
+	const char *cpu, *image, *modules_sum, *modules;
+};
+
+static void needs_done(struct needs *n) { strv_free(n->words); }
+
+static int parse_needs(const char *text, struct needs *ret)
+{
+	struct needs n = {0};
+	int r = strv_split(text ?: "", " ", &n.words);
+	size_t len = strv_len(n.words);
+
+	if (r < 0 || (len != 2 && len != 4) || !digest_valid(n.words[1]) ||
+	    (len == 4 && (!digest_valid(n.words[2]) || !modtree_is_name(n.words[3])))) {
+		needs_done(&n);
+		return -EPROTO;
+	}
+	n.cpu = n.words[0];
+	n.image = n.words[1];
+	n.modules_sum = len == 4 ? n.words[2] : NULL;
+	n.modules = len == 4 ? n.words[3] : NULL;
+	*ret = n;
+	return 0;
 }
 
 int vm_fits(const char *needs, int image, struct vps_err *err)
 {
-	const char *space = needs ? strchr(needs, ' ') : NULL;
-	autofree char *cpu = space ? strndup(needs, (size_t)(space - needs)) : NULL;
+	auto_done(needs_done) struct needs n = {0};
 
-	if (!cpu || !digest_valid(space + 1))
+	if (parse_needs(needs, &n) < 0)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "what the machine needs is not known: use the same vps on both hosts");
-	return image < 0 ? vm_host_check_cpu(cpu, err) : vm_image_check(image, space + 1, err);
+	return image < 0 ? vm_host_check_cpu(n.cpu, err) : vm_image_check(image, n.image, err);
+}
+
+/* This host's modules of that kernel, which its own machines will want. */
+static void make_modules(int cache, const char *name)
+{
+	char release[MODTREE_NAME], made[MODTREE_NAME];
+	autoclose int dir = modtree_release(name, release) < 0 ? -ENOENT : vm_kernel_modules(release);
+	autoclose int fd = dir < 0 ? -1 : modtree_open(cache, dir, release, made, NULL);
+
+	(void)fd;
+}
+
+bool vm_has(const char *needs, const struct vps_conf *c, bool make)
+{
+	auto_done(needs_done) struct needs n = {0};
+	autoclose int cache = parse_needs(needs, &n) < 0 || !n.modules ? -1 : vm_cache_open(c, NULL);
+
+	if (cache < 0)
+		return false;
+	if (modtree_same(cache, n.modules_sum, n.modules, -1) == 0)
+		return true;
+	if (make)
+		make_modules(cache, n.modules);
+	return make && modtree_same(cache, n.modules_sum, n.modules, -1) == 0;
 }
 
 /* ---- the end ----------------------------------------------------------------------------- */
@@ -233,6 +307,10 @@ int vm_size_parse(const char *text, size_t len, struct vm_size *ret)
 			r = modtree_is_name(rec.value) && strlen(rec.value) == rec.len ? 0 : -EPROTO;
 			if (r == 0)
 				strcpy(s.modules, rec.value);
+		} else if (str_eq(rec.key, "modules_sum")) {
+			r = digest_valid(rec.value) && strlen(rec.value) == rec.len ? 0 : -EPROTO;
+			if (r == 0)
+				strcpy(s.modules_sum, rec.value);
 		} else if (str_eq(rec.key, "image")) {
 			r = digest_valid(rec.value) && strlen(rec.value) == rec.len ? 0 : -EPROTO;
 			if (r == 0)

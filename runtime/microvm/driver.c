@@ -54,6 +54,7 @@ const struct vps_driver microvm_driver = {
 	.checkpoint_end = vm_checkpoint_end,
 	.needs = vm_needs,
 	.fits = vm_fits,
+	.has = vm_has,
 	.precopy = vm_precopy,
 	.precopy_end = vm_precopy_end,
 };

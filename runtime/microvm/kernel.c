@@ -61,10 +61,10 @@ static void release_of_name(const char *path, char *ret)
 	strcpy(ret, dash + 1);
 }
 
-static int open_modules(const char *release)
+int vm_kernel_modules(const char *release)
 {
 	autoclose int all = fs_open_dir(AT_FDCWD, MODULES);
-	autoclose int dir = all < 0 || !*release ? -ENOENT : fs_open_dir(all, release);
+	autoclose int dir = all < 0 || !*release || strchr(release, '/') ? -ENOENT : fs_open_dir(all, release);
 
 	return dir >= 0 && fs_exists(dir, "modules.dep") ? take_fd(dir) : -ENOENT;
 }
@@ -89,7 +89,7 @@ static int open_kernel(const char *path, struct vm_kernel *ret, struct vps_err *
 	vm_kernel_release(head, (size_t)n, k.release);
 	if (!*k.release)
 		release_of_name(path, k.release);
-	k.modules = open_modules(k.release);
+	k.modules = vm_kernel_modules(k.release);
 	if (k.modules < 0)
 		k.modules = -1;
 	*ret = k;
@@ -115,7 +115,7 @@ int vm_kernel_open(const char *path, struct vm_kernel *ret, struct vps_err *err)
 
 		if (!str_starts(*p, "vmlinuz-") || !newer(*p, best))
 			continue;
-		modules = open_modules(*p + strlen("vmlinuz-"));
+		modules = vm_kernel_modules(*p + strlen("vmlinuz-"));
 		if (modules >= 0)
 			best = *p;
 	}

@@ -180,13 +180,24 @@ const char *vm_last_words(struct vm_prep *p, char *buf, size_t size)
 
 /* ---- kernel, initramfs, sockets ------------------------------------------------------- */
 
-static int open_cache(const struct vps_run *run, struct vps_err *err)
+int vm_cache_open(const struct vps_conf *c, struct vps_err *err)
 {
-	autoclose int root = fs_open_dir(AT_FDCWD, run->conf->root);
+	autoclose int root = fs_open_dir(AT_FDCWD, c->root);
 	int cache = root < 0 ? root : fs_mkdir_p(root, VM_CACHE_DIR, 0700);
 
 	cache = cache < 0 ? cache : fs_open_dir(root, VM_CACHE_DIR);
-	return cache < 0 ? vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", run->conf->root) : cache;
+	return cache < 0 ? vps_err_sys(err, cache, "open '%s/" VM_CACHE_DIR "'", c->root) : cache;
+}
+
+/* Those that came with it, this host's of the very same bytes, or, of a machine that was here all the time, of that name. */
+static int same_modules(struct vm_prep *p, const struct vps_run *run)
+{
+	const struct vm_size *size = &p->jail.size;
+	int r = modtree_take(run->checkpoint, VM_MODULES_HERE, size->modules, run->instance_dir);
+
+	if (r == -ENOENT && *size->modules_sum)
+		r = modtree_same(p->cache, size->modules_sum, size->modules, run->instance_dir);
+	return r < 0 && r != -ENOENT ? r : modtree_reopen(p->cache, run->instance_dir, size->modules);
 }
 
 /* A restored guest has them mounted: the very same. */
@@ -196,8 +207,7 @@ static int make_modules(struct vm_prep *p, const struct vps_run *run, struct vps
 	int fd = -1, r;
 
 	if (run->checkpoint >= 0 && *name) {
-		r = modtree_take(run->checkpoint, VM_MODULES_HERE, name, run->instance_dir);
-		fd = r < 0 && r != -ENOENT ? r : modtree_reopen(p->cache, run->instance_dir, name);
+		fd = same_modules(p, run);
 		if (fd < 0)
 			return vps_err_set(err, VPS_EUNSUPPORTED, "the modules that its kernel was started with are "
 					   "gone ('%s'): %s", name, vps_code_str(fd));
@@ -277,7 +287,7 @@ static int make_memory(struct vm_prep *p, const struct vps_run *run, struct vps_
 {
 	int r;
 
-	r = p->cache = open_cache(run, err);
+	r = p->cache = vm_cache_open(run->conf, err);
 	if (r >= 0 && run->checkpoint >= 0) {
 		r = p->jail.fds.restore = vm_checkpoint_open(run->checkpoint, &p->jail.size, p->jail.fds.rounds, err);
 		if (r >= 0 && *p->jail.size.image)

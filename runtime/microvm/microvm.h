@@ -41,6 +41,7 @@ struct vm_size {
 	uint64_t memory;
 	unsigned cpus;
 	char modules[MODTREE_NAME]; /* modtree.h; "": none */
+	char modules_sum[DIGEST_LEN]; /* "": not known */
 	char image[DIGEST_LEN];	    /* of the image's EROFS */
 };
 static inline struct vm_size vm_size_of(const struct vps_spec *s, unsigned n_cpus)
@@ -83,6 +84,8 @@ struct vm_kernel {
 	char path[4096], release[128]; /* release "": not known */
 };
 void vm_kernel_done(struct vm_kernel *k);
+/* The folder of its modules. fd, -ENOENT. */
+int vm_kernel_modules(const char *release);
 /* path NULL: the newest of /boot that has its modules. -VPS_EUNSUPPORTED, -errno. */
 int vm_kernel_open(const char *path, struct vm_kernel *ret, struct vps_err *err);
 /* Release of a bzImage by its first bytes (Documentation/arch/x86/boot.rst, kernel_version); "" when it says
@@ -136,6 +139,9 @@ int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy
 void vm_precopy_end(const struct vps_live *l);
 int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err);
 int vm_fits(const char *needs, int image, struct vps_err *err);
+bool vm_has(const char *needs, const struct vps_conf *c, bool make);
+/* Where disks for machines are, below the root. fd. */
+int vm_cache_open(const struct vps_conf *c, struct vps_err *err);
 /* In a checkpoint's directory, when it is to go to another host: the modules of size.modules. */
 #define VM_MODULES_HERE "modules"
 /* The snapshot, for reading, with its rounds, and the size that the restoring machine must have. fd. */

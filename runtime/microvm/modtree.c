@@ -21,13 +21,16 @@
 #include "base/lock.h"
 #include "base/proc.h"
 #include "base/str.h"
+#include "images/images.h"
 
-#define FORMAT	 "1" /* changes with what is put into it */
+#define FORMAT	 "2" /* changes with what is put into it */
 #define PREFIX	 "modules-"
 #define SUFFIX	 ".erofs"
 #define LOCK	 "modules.lock"
 #define TEMP	 "modules.tmp"
 #define LINK	 "modules"
+/* Hosts with the same package make the same file. */
+#define UUID	 "76707300-0000-4000-8000-000000000001"
 #define UNUSED_S (7 * 24 * 3600)
 
 /* Drivers of hardware that no machine of ours has: two thirds of a distribution's tree. */
@@ -80,7 +83,7 @@ static void clean(int cache, const char *keep)
 static int make(int cache, int modules, const char *name, struct vps_err *err)
 {
 	/* Its only fds are 0 to 2: the tree is its stdin, the file its stdout. */
-	static const char *const argv[] = {"mkfs.erofs", "--quiet", "--all-root", "--exclude-regex=" NOT_NEEDED,
+	static const char *const argv[] = {"mkfs.erofs", "--quiet", "--all-root", "-T0", "-U" UUID, "--exclude-regex=" NOT_NEEDED,
 					   "/proc/self/fd/1", "/proc/self/fd/0/", NULL};
 	struct proc_opts o = PROC_OPTS_INIT;
 	autoclose int out = -1;
@@ -130,6 +133,42 @@ int modtree_give(int instance_dir, const char *name, int dir, const char *file)
 	if (linkat(instance_dir, name, dir, file, 0) == 0)
 		return 0;
 	return errno == ENOENT && linkat(instance_dir, LINK, dir, file, 0) == 0 ? 0 : -errno;
+}
+
+int modtree_own(int instance_dir, const char *name)
+{
+	int fd = openat(instance_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		fd = openat(instance_dir, LINK, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int modtree_same(int cache, const char *digest, const char *name, int instance_dir)
+{
+	auto_strv names = NULL;
+	int r = modtree_is_name(name) ? fs_list(cache, ".", &names) : -EPROTO;
+
+	for (char **n = names; r == 0 && n && *n; n++) {
+		char have[DIGEST_LEN];
+		autoclose int fd = modtree_is_name(*n) ? openat(cache, *n, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+		if (fd < 0 || img_erofs_digest(fd, have, NULL) < 0 || !str_eq(have, digest))
+			continue;
+		futimens(fd, NULL); /* in use */
+		return instance_dir < 0 ? 0 : modtree_take(cache, *n, name, instance_dir);
+	}
+	return r ?: -ENOENT;
+}
+
+/* PREFIX release "-" key SUFFIX */
+int modtree_release(const char *name, char release[MODTREE_NAME])
+{
+	const char *end = modtree_is_name(name) ? strrchr(name, '-') : NULL;
+
+	if (!end || end < name + strlen(PREFIX))
+		return -EPROTO;
+	snprintf(release, MODTREE_NAME, "%.*s", (int)(end - name - (ptrdiff_t)strlen(PREFIX)), name + strlen(PREFIX));
+	return 0;
 }
 
 int modtree_open(int cache, int modules, const char *release, char name[MODTREE_NAME], struct vps_err *err)

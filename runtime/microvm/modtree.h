@@ -18,6 +18,13 @@ int modtree_reopen(int cache, int instance_dir, const char *name);
 int modtree_take(int dir, const char *file, const char *name, int instance_dir);
 /* And the way there: a link of an instance's. */
 int modtree_give(int instance_dir, const char *name, int dir, const char *file);
+/* The one of an instance whose machine has them. O_RDONLY fd, -ENOENT. */
+int modtree_own(int instance_dir, const char *name);
+/* Another host's machine has those of that digest, by that name: one of the cache that is the same byte for byte is the
+ * instance's from now on; instance_dir -1: only looked for. 0, -ENOENT. */
+int modtree_same(int cache, const char *digest, const char *name, int instance_dir);
+/* Of a name, the kernel's release. */
+int modtree_release(const char *name, char release[MODTREE_NAME]);
 bool modtree_is_name(const char *name);
 /* This instance has it (NULL: none) from now on, so it is not cleaned away. */
 void modtree_keep(int cache, const char *name, int instance_dir);

@@ -291,6 +291,7 @@ static int check_means(struct arrival *a, struct answer *ans)
 		return strv_add(&ans->problems, "that host cannot bring a memory back: use --restart");
 	if (driver->fits && driver->fits(a->offer->needs, -1, &why) < 0)
 		return strv_addf(&ans->problems, "that host cannot go on with its memory: %s; or use --restart", why.msg);
+	ans->has = driver->has && driver->has(a->offer->needs, &a->h->conf, !a->offer->check);
 	if (a->offer->spec.isolation != ISOLATION_CONTAINER)
 		return 0;
 	if (criu_find(&a->h->conf, &c, &why) < 0 || criu_check(&c, &why) < 0)

@@ -93,6 +93,7 @@ static int take_answer(struct source *s)
 	s->answered = true;
 	s->res->image = a.image;
 	s->there = a.running;
+	s->mem.hold.there = a.has;
 	estimate(s, a.image);
 	free(s->res->host);
 	s->res->host = take_ptr(a.host);

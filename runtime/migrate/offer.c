@@ -129,6 +129,7 @@ void answer_to_json(const struct answer *a, struct json_out *out)
 	jo_str(out, "host", a->host);
 	jo_str(out, "kernel", a->kernel);
 	jo_bool(out, "image", a->image);
+	jo_bool(out, "has", a->has);
 	jo_bool(out, "running", a->running);
 	jo_u64(out, "disk_free", a->disk_free);
 	jo_u64(out, "memory_free", a->memory_free);
@@ -144,6 +145,7 @@ int answer_from_json(const struct json *j, struct answer *ret, struct vps_err *e
 
 	r = r ?: take_str(j, "kernel", &a.kernel);
 	a.image = json_bool(json_get(j, "image"), false);
+	a.has = json_bool(json_get(j, "has"), false);
 	a.running = json_bool(json_get(j, "running"), false);
 	a.disk_free = json_u64(json_get(j, "disk_free"), 0);
 	a.memory_free = json_u64(json_get(j, "memory_free"), 0);

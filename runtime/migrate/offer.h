@@ -31,6 +31,7 @@ int offer_from_json(const struct json *j, struct offer *ret, struct vps_err *err
 struct answer {
 	char *host, *kernel;
 	bool image;    /* wanted */
+	bool has;      /* struct vps_driver */
 	bool running;  /* it is here already, and runs */
 	uint64_t disk_free, memory_free;
 	char **problems; /* strv: each keeps it from moving, and says what would help */

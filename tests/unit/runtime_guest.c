@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/fs.h"
+#include "images/images.h"
 #include "runtime/guest/agent.h"
 #include "runtime/guestcfg.h"
 #include "runtime/guestconf.h"
@@ -389,6 +390,33 @@ static void test_modtree(void **state)
 	fd = modtree_open(cache, m, "6.1.0-1-test", other, &err);
 	assert_string_equal(name, other);
 	close(fd);
+	/* another host's of the same package is the same, whatever it is called there */
+	char sum[DIGEST_LEN], release[MODTREE_NAME];
+	assert_int_equal(fs_mkdir_p(t->fd, "cache2", 0700), 0);
+	autoclose int cache2 = openat(t->fd, "cache2", O_RDONLY | O_DIRECTORY);
+	fd = modtree_own(instance, name);
+	assert_true(fd >= 0);
+	assert_int_equal(img_erofs_digest(fd, sum, &err), 0);
+	close(fd);
+	assert_int_equal(modtree_same(cache2, sum, name, -1), -ENOENT);
+	assert_int_equal(utimensat(t->fd, "m/modules.dep", past, 0), 0);
+	fd = modtree_open(cache2, m, "6.1.0-1-test", other, &err);
+	assert_true(fd >= 0 && !str_eq(name, other));
+	close(fd);
+	assert_int_equal(fs_mkdir_p(t->fd, "instance2", 0700), 0);
+	autoclose int instance2 = openat(t->fd, "instance2", O_RDONLY | O_DIRECTORY);
+	assert_int_equal(modtree_same(cache2, sum, name, -1), 0);
+	assert_int_equal(modtree_reopen(cache2, instance2, name), -ENOENT);
+	assert_int_equal(modtree_same(cache2, sum, name, instance2), 0);
+	fd = modtree_reopen(cache2, instance2, name);
+	assert_true(fd >= 0);
+	close(fd);
+	sum[10] = sum[10] == '0' ? '1' : '0';
+	assert_int_equal(modtree_same(cache2, sum, name, -1), -ENOENT);
+	assert_int_equal(modtree_same(cache2, sum, "../x", -1), -EPROTO);
+	assert_int_equal(modtree_release(name, release), 0);
+	assert_string_equal(release, "6.1.0-1-test");
+	assert_int_equal(modtree_release("modules-.erofs", release), -EPROTO);
 	/* another package of the same release: another one, and the old stays as long as an instance has it */
 	assert_int_equal(utimensat(cache, name, past, 0), 0);
 	put_file(t->fd, "m/modules.dep", "kernel/net/ipv4/ip_tables.ko:\n\n");
