@@ -14,6 +14,7 @@ original() {
 	vps launch -q a --image tiny --disk 32M --memory 64M --label tier=web "$@" -- sleep 100000 >/dev/null
 	vps exec a sh -c 'echo data >/data; ln /data /hard; ln -s nowhere /soft; mkdir -p /d/e; chown 1000:1001 /d/e; chmod 4711 /data
 		rm /etc/passwd; rm -r /tmp; mkdir -m 1777 /tmp; echo t >/tmp/t; mkfifo /fifo; head -c 3000000 /dev/urandom >/big; truncate -s 5M /sparse; touch -d "2001-02-03 04:05" /d'
+	sleep 0.05 # what was written in the tick before a backup may have changed after it, for all that its ctime tells
 }
 spec() { vps inspect "$1" | jq -r ".[0].spec.$2 // .[0].$2"; }
 # look NAME - all of its root, as text
