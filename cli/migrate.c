@@ -111,6 +111,7 @@ static void json_result(struct json_out *o, const char *name, int r, const struc
 		jo_u64(o, "estimate_ms", res->estimate_ms);
 	if (!dry_run) {
 		jo_u64(o, "sent", res->sent);
+		jo_u64(o, "image_bytes", res->image_bytes);
 		jo_u64(o, "rounds", res->rounds);
 		jo_array(o, "memory_rounds");
 		for (unsigned i = 0; i < res->memory_rounds; i++)

@@ -61,6 +61,8 @@ static int make_layer(struct export *x, size_t k)
 	struct part *p = &x->layers[k];
 	p->desc = x->m.layers[k];
 	memcpy(p->diff_id, x->info.diff_ids[k], DIGEST_LEN);
+	if (k < x->o->without)
+		return 0;
 	int r = img_blob_has(x->w, p->desc.digest, x->err);
 	if (r != 0)
 		return r < 0 ? r : 0;
@@ -245,8 +247,10 @@ static int put_layer(struct export *x, const char *name, const struct part *p)
 	return r;
 }
 
-static bool seen_before(const struct export *x, size_t k)
+static bool left_out(const struct export *x, size_t k)
 {
+	if (k < x->o->without)
+		return true;
 	for (size_t i = 0; i < k; i++)
 		if (str_eq(x->layers[i].desc.digest, x->layers[k].desc.digest))
 			return true;
@@ -291,7 +295,7 @@ static int write_oci(struct export *x)
 		r = put_text(x, path, x->config, x->config_len);
 	for (size_t k = 0; r == 0 && k < x->m.n_layers; k++) {
 		snprintf(path, sizeof(path), "blobs/sha256/%s", img_hex(x->layers[k].desc.digest));
-		if (!seen_before(x, k))
+		if (!left_out(x, k))
 			r = put_layer(x, path, &x->layers[k]);
 	}
 	return r;
@@ -326,7 +330,7 @@ static int write_docker(struct export *x)
 		r = put_text(x, path, x->config, x->config_len);
 	for (size_t k = 0; r == 0 && k < x->m.n_layers; k++) {
 		snprintf(path, sizeof(path), "%s.tar", img_hex(x->layers[k].desc.digest));
-		if (!seen_before(x, k))
+		if (!left_out(x, k))
 			r = put_layer(x, path, &x->layers[k]);
 	}
 	return r;
@@ -346,6 +350,41 @@ static int write_archive(struct export *x, bool docker)
 	if (r == 0 && archive_write_close(x->a) != ARCHIVE_OK)
 		r = fail(x);
 	return r < 0 ? vps_err_sys(x->err, r, "export") : 0;
+}
+
+/* ---- by which digest it is known elsewhere -------------------------------------------- */
+
+static int note_export(struct export *x)
+{
+	const char *as = x->manifest_desc.digest, *of = x->info.digest;
+	if (!x->changed || str_eq(as, of))
+		return 0;
+	autoclose int lock = img_lock(x->s, false, x->err);
+	int r = lock < 0 ? lock : fs_write_atomic(x->s->exports, img_hex(as), of, strlen(of), 0600);
+	return r < 0 ? vps_err_sys(x->err, r, "note the export") : 0;
+}
+
+int img_exported_as(struct img_store *s, const char *digest, char ***ret)
+{
+	auto_strv names = NULL;
+	auto_strv found = NULL;
+	int r = fs_list(s->exports, ".", &names);
+	for (size_t i = 0; r == 0 && names && names[i]; i++) {
+		char of[DIGEST_LEN];
+		if (fs_read_buf(s->exports, names[i], of, sizeof(of)) > 0 && str_eq(of, digest))
+			r = strv_addf(&found, "sha256:%s", names[i]);
+	}
+	if (r == 0)
+		*ret = take_ptr(found);
+	return r;
+}
+
+size_t img_layers_here(struct img_store *s, char *const *chains)
+{
+	size_t n = 0;
+	while (chains && chains[n] && digest_valid(chains[n]) && fs_exists(s->layers, img_hex(chains[n])))
+		n++;
+	return n;
 }
 
 /* ---- the whole --------------------------------------------------------------------- */
@@ -403,9 +442,9 @@ static int export_to(struct export *x, const char *ref, bool docker)
 	for (size_t k = 0; k < x->m.n_layers; k++) {
 		if ((r = make_layer(x, k)) < 0)
 			return vps_err_wrap(x->err, r, "layer %zu", k + 1);
-		x->total += x->layers[k].desc.size;
+		x->total += k < x->o->without ? 0 : x->layers[k].desc.size;
 	}
-	if ((r = make_documents(x, manifest, len)) < 0)
+	if ((r = make_documents(x, manifest, len)) < 0 || (r = note_export(x)) < 0)
 		return r;
 	return write_archive(x, docker);
 }

@@ -145,6 +145,20 @@ static int sweep_dir(struct sweep *sw, int dirfd, bool layers, struct vps_err *e
 	return 0;
 }
 
+/* What is left of an image that was exported. */
+static int sweep_exports(struct sweep *sw, struct vps_err *err)
+{
+	auto_strv names = NULL;
+	int r = fs_list(sw->s->exports, ".", &names);
+	for (size_t i = 0; r == 0 && sw->w && names && names[i]; i++) {
+		char of[DIGEST_LEN];
+		bool known = fs_read_buf(sw->s->exports, names[i], of, sizeof(of)) > 0 && digest_valid(of);
+		if (!(known && marked(sw->m, img_hex(of))) && unlinkat(sw->s->exports, names[i], 0) < 0)
+			r = -errno;
+	}
+	return r < 0 ? vps_err_sys(err, r, "gc") : 0;
+}
+
 static int mark_and_sweep(struct sweep *sw, struct vps_err *err)
 {
 	auto_done(marks_done) struct marks m = { 0 };
@@ -156,14 +170,15 @@ static int mark_and_sweep(struct sweep *sw, struct vps_err *err)
 		return r;
 	sw->m = &m;
 	/* who writes one of these holds the lock */
-	const int dirs[] = { sw->s->refs, sw->s->pins };
+	const int dirs[] = { sw->s->refs, sw->s->pins, sw->s->exports };
 	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
 		r = fs_remove_temps(dirs[i], ".", 0, !sw->w);
 		if (r < 0)
 			return vps_err_sys(err, r, "gc");
 		sw->res.temps += (unsigned)r;
 	}
-	r = sweep_dir(sw, sw->s->layers, true, err);
+	r = sweep_exports(sw, err);
+	r = r < 0 ? r : sweep_dir(sw, sw->s->layers, true, err);
 	r = r < 0 ? r : sweep_dir(sw, sw->s->erofs, false, err);
 	return r < 0 ? r : sweep_dir(sw, sw->s->blobs, false, err);
 }

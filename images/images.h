@@ -61,6 +61,7 @@ struct img_opts {
 	const struct progress *progress;
 	const char *arch; /* NULL: this machine's, in OCI words (amd64, arm64) */
 	bool keep_blobs;
+	size_t without; /* export: so many of the lowest layers are where it goes, and are left out */
 	const struct img_meta *meta; /* import of IMG_ROOTFS and bootstrap only */
 };
 
@@ -125,9 +126,15 @@ int img_bootstrap(struct img_store *s, const struct img_bootstrap_opts *b, const
 		  const struct img_opts *o, struct img_info *ret, struct vps_err *err);
 
 /* Write an OCI layout tar (or docker-archive) to path ("-": fd 1). Layers come out with their own diff ids:
- * byte-identical where the blob was kept, else re-made with new digests. */
+ * byte-identical where the blob was kept, else re-made with new digests; the image is then found by its new one, too.
+ * With o->without, only a store that has those layers can take it. */
 int img_export(struct img_store *s, const char *ref, const char *path, enum img_format fmt,
 	       const struct img_opts *o, struct vps_err *err);
+
+/* The digests that an image (by its own) has elsewhere, as far as this store has made them: strv, in no order. */
+int img_exported_as(struct img_store *s, const char *digest, char ***ret);
+/* How many of these layers (chain ids, lowest first) are here, from the lowest on. */
+size_t img_layers_here(struct img_store *s, char *const *chains);
 
 int img_tag(struct img_store *s, const char *ref, const char *new_ref, struct vps_err *err);
 /* Remove a reference (or with a digest: all references of it). Content goes with gc. Refused when pinned

@@ -398,6 +398,9 @@ int img_resolve(struct img_store *s, const char *ref, char digest[DIGEST_LEN], s
 		e = fs_exists(s->blobs, hex);
 		if (e)
 			snprintf(digest, DIGEST_LEN, "sha256:%s", hex);
+		else /* as this store has exported it */
+			e = fs_read_buf(s->exports, hex, digest, DIGEST_LEN) > 0 && digest_valid(digest) &&
+			    fs_exists(s->blobs, img_hex(digest));
 	} else if (!said || !prefix) {
 		e = by_name(s, ref, name, digest, err);
 	}

@@ -32,7 +32,7 @@ int img_store_open(int root_fd, struct img_store **ret, struct vps_err *err)
 	struct img_store *s = malloc(sizeof(*s));
 	if (!s)
 		return vps_err_sys(err, -ENOMEM, "image store");
-	*s = (struct img_store){ -1, -1, -1, -1, -1, -1, -1 };
+	*s = (struct img_store){ -1, -1, -1, -1, -1, -1, -1, -1 };
 	s->fd = open_made(root_fd, "images");
 	if (s->fd < 0) {
 		int r = s->fd;
@@ -45,6 +45,7 @@ int img_store_open(int root_fd, struct img_store **ret, struct vps_err *err)
 	} dirs[] = { { &s->blobs, "blobs/sha256" },
 		     { &s->layers, "layers" },
 		     { &s->erofs, "erofs" },
+		     { &s->exports, "exports" },
 		     { &s->refs, "refs" },
 		     { &s->pins, "pins" },
 		     { &s->tmp, "tmp" } };
@@ -68,6 +69,7 @@ struct img_store *img_store_close(struct img_store *s)
 	close_fd(&s->blobs);
 	close_fd(&s->layers);
 	close_fd(&s->erofs);
+	close_fd(&s->exports);
 	close_fd(&s->refs);
 	close_fd(&s->pins);
 	close_fd(&s->tmp);

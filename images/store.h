@@ -33,6 +33,7 @@ struct img_store {
 	int blobs;  /* blobs/sha256 */
 	int layers; /* layers */
 	int erofs;  /* erofs */
+	int exports; /* exports: <hex of what an export was> holds the digest of what it was made of */
 	int refs, pins, tmp;
 };
 

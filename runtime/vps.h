@@ -221,7 +221,8 @@ struct vps_migrate_result {
 	char *host;	      /* as it calls itself */
 	char **problems;      /* strv: what keeps it from moving; each says what would help */
 	char **notes;	      /* strv */
-	bool image;	      /* had to be sent */
+	bool image;	      /* had to be sent, or some of its layers */
+	uint64_t image_bytes; /* of that */
 	uint64_t disk_used;   /* bytes */
 	uint64_t sent;	      /* bytes on the wire */
 	unsigned rounds;

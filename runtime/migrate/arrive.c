@@ -272,8 +272,12 @@ static int check_image(struct arrival *a, struct answer *ans, struct vps_err *er
 
 	if (r < 0)
 		return r;
+	/* the same one may be called otherwise on each host (img_export) */
 	r = img_inspect(images, a->offer->spec.image_digest, &info, NULL);
+	for (char **d = a->offer->image_as; r < 0 && d && *d; d++)
+		r = digest_valid(*d) ? img_inspect(images, *d, &info, NULL) : r;
 	ans->image = r < 0;
+	ans->image_layers = r < 0 ? img_layers_here(images, a->offer->image_layers) : 0;
 	if (r == 0)
 		snprintf(a->digest, sizeof(a->digest), "%s", info.digest);
 	return 0;

@@ -56,7 +56,7 @@ static int reap(pid_t pid, int report, struct report *ret, struct vps_err *err)
 
 /* ---- out ---------------------------------------------------------------------------------- */
 
-static pid_t start_export(struct img_store *s, const char *digest, int *ret_data, int *ret_report,
+static pid_t start_export(struct img_store *s, const char *digest, size_t without, int *ret_data, int *ret_report,
 			  struct vps_err *err)
 {
 	int data[2], report[2], r = make_pipes(data, report, err);
@@ -72,7 +72,7 @@ static pid_t start_export(struct img_store *s, const char *digest, int *ret_data
 			_exit(1);
 		close(data[0]);
 		close(data[1]);
-		r = img_export(s, digest, "-", IMG_OCI_TAR, NULL, &rep.err);
+		r = img_export(s, digest, "-", IMG_OCI_TAR, &(struct img_opts){.without = without}, &rep.err);
 		tell(report[1], r, &rep);
 	}
 	close(data[1]);
@@ -82,8 +82,8 @@ static pid_t start_export(struct img_store *s, const char *digest, int *ret_data
 	return pid < 0 ? vps_err_sys(err, -errno, "fork") : pid;
 }
 
-int image_send(struct img_store *s, const char *digest, struct wire_out *w, const struct progress *p, uint64_t total,
-	       struct vps_err *err)
+int image_send(struct img_store *s, const char *digest, size_t without, struct wire_out *w, const struct progress *p,
+	       uint64_t total, uint64_t *ret, struct vps_err *err)
 {
 	autofree uint8_t *buf = malloc(STREAM_CHUNK);
 	autoclose int data = -1;
@@ -96,11 +96,12 @@ int image_send(struct img_store *s, const char *digest, struct wire_out *w, cons
 
 	if (!buf)
 		return vps_err_sys(err, -ENOMEM, "image");
-	pid = start_export(s, digest, &data, &report, err);
+	pid = start_export(s, digest, without, &data, &report, err);
 	if (pid < 0)
 		return pid;
 	while (r == 0 && (n = fs_read_full(data, buf, STREAM_CHUNK)) > 0) {
 		done += (uint64_t)n;
+		*ret = done;
 		r = wire_put(w, WIRE_IMAGE, buf, (size_t)n, err);
 		if (r == 0 && progress_tell(p, 0, "image", done, total > done ? total : 0))
 			r = vps_err_set(err, VPS_EINTERRUPTED, "interrupted");

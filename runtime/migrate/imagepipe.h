@@ -9,9 +9,9 @@
 #include "images/images.h"
 #include "runtime/migrate/wire.h"
 
-/* All of it. */
-int image_send(struct img_store *s, const char *digest, struct wire_out *w, const struct progress *p, uint64_t total,
-	       struct vps_err *err);
+/* All of it but the lowest `without` layers. ret: bytes sent. */
+int image_send(struct img_store *s, const char *digest, size_t without, struct wire_out *w, const struct progress *p,
+	       uint64_t total, uint64_t *ret, struct vps_err *err);
 
 struct image_in {
 	pid_t pid; /* 0: not begun */

@@ -92,6 +92,7 @@ static int take_answer(struct source *s)
 		return r;
 	s->answered = true;
 	s->res->image = a.image;
+	s->image_layers = a.image_layers;
 	s->there = a.running;
 	s->mem.hold.there = a.has;
 	estimate(s, a.image);
@@ -301,7 +302,8 @@ static int copy(struct source *s)
 	r = r ?: vps_host_images(s->h, &images, s->err);
 	r = r ?: take_index(s);
 	if (r == 0 && s->res->image)
-		r = image_send(images, s->offer.spec.image_digest, &s->link.w, s->o->progress, s->offer.image_size, s->err);
+		r = image_send(images, s->offer.spec.image_digest, s->image_layers, &s->link.w, s->o->progress,
+			       s->offer.image_size, &s->res->image_bytes, s->err);
 	/* Until little is left, or a round does not leave less than the one before it. */
 	for (unsigned i = 0; r == 0 && i < ROUNDS_MAX; i++) {
 		r = source_send_round(s, false, &n);

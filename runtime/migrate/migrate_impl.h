@@ -23,6 +23,7 @@ struct source {
 	struct link link;
 	struct offer offer;
 	bool answered;
+	size_t image_layers; /* that the other side has */
 	bool there; /* the destination has it, and runs it: a confirmation that was lost */
 	/* the disk */
 	int mount, top;

@@ -73,15 +73,20 @@ static int pin_mac(struct source *s, struct vps_spec *spec)
 	return str_set(&spec->mac, text);
 }
 
-static int image_size(struct source *s)
+static int read_image(struct source *s)
 {
 	auto_done(img_info_done) struct img_info info = {0};
 	struct img_store *images;
 	int r = vps_host_images(s->h, &images, s->err);
 
 	r = r ?: img_inspect(images, s->l.spec.image_digest, &info, s->err);
-	s->offer.image_size = r < 0 ? 0 : info.size;
-	return r;
+	if (r < 0)
+		return r;
+	s->offer.image_size = info.size;
+	r = img_exported_as(images, info.digest, &s->offer.image_as);
+	for (size_t i = 0; r == 0 && i < info.n_layers; i++)
+		r = strv_add(&s->offer.image_layers, info.layers[i]);
+	return r < 0 ? vps_err_sys(s->err, r, "image") : 0;
 }
 
 /* What the other host is asked for. */
@@ -132,7 +137,7 @@ int source_make_offer(struct source *s)
 		s->offer.memory = st.memory_current;
 	r = read_seccomp(s);
 	r = r ?: read_needs(s);
-	r = r ?: image_size(s);
+	r = r ?: read_image(s);
 	r = r ?: open_disk(s);
 	s->res->disk_used = s->offer.used;
 	return r;

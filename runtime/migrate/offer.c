@@ -24,6 +24,8 @@ void offer_done(struct offer *o)
 	free(o->arch);
 	free(o->needs);
 	free(o->seccomp);
+	strv_free(o->image_as);
+	strv_free(o->image_layers);
 	spec_done(&o->spec);
 	memset(o, 0, sizeof(*o));
 }
@@ -43,6 +45,8 @@ void offer_to_json(const struct offer *o, struct json_out *out)
 	jo_u64(out, "used", o->used);
 	jo_u64(out, "entries", o->entries);
 	jo_u64(out, "image_size", o->image_size);
+	jo_strv(out, "image_as", o->image_as);
+	jo_strv(out, "image_layers", o->image_layers);
 	jo_u64(out, "memory", o->memory);
 	if (o->needs)
 		jo_str(out, "needs", o->needs);
@@ -91,6 +95,8 @@ static int parse_offer(const struct json *j, struct offer *o, struct vps_err *er
 	r = r ?: take_str(j, "arch", &o->arch);
 	r = r ?: take_str(j, "needs", &o->needs);
 	r = r ?: take_str(j, "seccomp", &o->seccomp);
+	r = r ?: json_strv(json_get(j, "image_as"), &o->image_as);
+	r = r ?: json_strv(json_get(j, "image_layers"), &o->image_layers);
 	if (r < 0)
 		return vps_err_sys(err, r, "offer");
 	r = spec_from_json(json_get(j, "spec"), &o->spec, err);
@@ -129,6 +135,7 @@ void answer_to_json(const struct answer *a, struct json_out *out)
 	jo_str(out, "host", a->host);
 	jo_str(out, "kernel", a->kernel);
 	jo_bool(out, "image", a->image);
+	jo_u64(out, "image_layers", a->image_layers);
 	jo_bool(out, "has", a->has);
 	jo_bool(out, "running", a->running);
 	jo_u64(out, "disk_free", a->disk_free);
@@ -145,6 +152,7 @@ int answer_from_json(const struct json *j, struct answer *ret, struct vps_err *e
 
 	r = r ?: take_str(j, "kernel", &a.kernel);
 	a.image = json_bool(json_get(j, "image"), false);
+	a.image_layers = json_u64(json_get(j, "image_layers"), 0);
 	a.has = json_bool(json_get(j, "has"), false);
 	a.running = json_bool(json_get(j, "running"), false);
 	a.disk_free = json_u64(json_get(j, "disk_free"), 0);

@@ -15,6 +15,8 @@ struct offer {
 	bool blocks;	  /* the disk is a machine's image file */
 	uint64_t used, entries; /* of the disk */
 	uint64_t image_size;
+	char **image_as;     /* strv: digests that it has elsewhere */
+	char **image_layers; /* strv: chain ids, lowest first */
 	uint64_t memory;  /* in use, of a running one */
 	char *peer;	  /* the source, in words */
 	char *kernel, *arch;
@@ -31,6 +33,7 @@ int offer_from_json(const struct json *j, struct offer *ret, struct vps_err *err
 struct answer {
 	char *host, *kernel;
 	bool image;    /* wanted */
+	uint64_t image_layers; /* so many of its layers, from the lowest on, are here */
 	bool has;      /* struct vps_driver */
 	bool running;  /* it is here already, and runs */
 	uint64_t disk_free, memory_free;
