@@ -47,6 +47,45 @@ ssize_t fs_read_full(int fd, void *buf, size_t len)
 	return (ssize_t)have;
 }
 
+ssize_t fs_pread_full(int fd, void *buf, size_t len, uint64_t at)
+{
+	size_t have = 0;
+
+	while (have < len) {
+		ssize_t n = pread(fd, (char *)buf + have, len - have, (off_t)(at + have));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+int fs_pread_all(int fd, void *buf, size_t len, uint64_t at)
+{
+	ssize_t n = fs_pread_full(fd, buf, len, at);
+
+	return n < 0 ? (int)n : (size_t)n < len ? -ENODATA : 0;
+}
+
+int fs_pwrite_all(int fd, const void *buf, size_t len, uint64_t at)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, (off_t)(at + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 static int open_read(int dirfd, const char *path)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);

@@ -51,6 +51,11 @@ int fs_list(int dirfd, const char *path, char ***ret);
 int fs_write_all(int fd, const void *data, size_t len);
 /* read(2) until len or end; returns bytes read or -errno. */
 ssize_t fs_read_full(int fd, void *buf, size_t len);
+/* The same by pread(2), at an offset. */
+ssize_t fs_pread_full(int fd, void *buf, size_t len, uint64_t at);
+/* All of it, or -ENODATA where the file ends. */
+int fs_pread_all(int fd, void *buf, size_t len, uint64_t at);
+int fs_pwrite_all(int fd, const void *buf, size_t len, uint64_t at);
 /* Copy len bytes of file data from the current offsets, which move: reflink or
  * copy_file_range where the file system can, read/write elsewhere; holes stay holes when
  * both are regular files. -ENODATA when in ends early. */

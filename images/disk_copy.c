@@ -63,45 +63,19 @@ static int first_round(int in, int out, uint64_t size, const struct disk_copying
 	return r;
 }
 
-static int pread_full(int fd, char *buf, size_t len, off_t at)
-{
-	for (size_t have = 0; have < len;) {
-		ssize_t n = pread(fd, buf + have, len - have, at + (off_t)have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		have += (size_t)n;
-	}
-	return 0;
-}
-
-static int pwrite_full(int fd, const char *buf, size_t len, off_t at)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pwrite(fd, buf + done, len - done, at + (off_t)done);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
 /* Make [at, end) of out what it is in in, where that has data; writing only what differs. */
 static int mend_data(int in, int out, off_t at, off_t end, char *a, char *b)
 {
 	while (at < end) {
 		size_t n = end - at < (off_t)CHUNK ? (size_t)(end - at) : CHUNK;
-		int r = pread_full(in, a, n, at);
+		int r = fs_pread_all(in, a, n, (uint64_t)at);
 
-		r = r ?: pread_full(out, b, n, at);
+		r = r ?: fs_pread_all(out, b, n, (uint64_t)at);
 		for (size_t i = 0; r == 0 && i < n; i += BLOCK) {
 			size_t len = n - i < BLOCK ? n - i : BLOCK;
 
 			if (memcmp(a + i, b + i, len) != 0)
-				r = pwrite_full(out, a + i, len, at + (off_t)i);
+				r = fs_pwrite_all(out, a + i, len, (uint64_t)at + i);
 		}
 		if (r < 0)
 			return r;

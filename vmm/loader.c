@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 
 #define SETUP_MAGIC  0x53726448 /* "HdrS" */
@@ -23,27 +24,12 @@ struct image {
 	struct boot_params bp;
 };
 
-/* Read exactly; 0 or -errno, -ENODATA when the file ends. */
-static int read_at(int fd, void *buf, size_t len, uint64_t off)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (uint8_t *)buf + done, len - done, (off_t)(off + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 /* A part of a file into memory; -ENOMEM when there is no memory at that address. */
 static int load_at(const struct gmem *m, int fd, uint64_t off, uint64_t gpa, uint64_t len)
 {
 	void *p = gmem_at(m, gpa, len);
 
-	return p ? read_at(fd, p, len, off) : len ? -ENOMEM : 0;
+	return p ? fs_pread_all(fd, p, len, off) : len ? -ENOMEM : 0;
 }
 
 static int file_size(int fd, uint64_t *ret)
@@ -70,10 +56,10 @@ static int load_bzimage(const struct gmem *m, struct image *k, struct vps_err *e
 {
 	struct setup_header *h = &k->bp.hdr;
 	uint8_t jump[2];
-	int r = read_at(k->fd, h, sizeof(*h), offsetof(struct boot_params, hdr));
+	int r = fs_pread_all(k->fd, h, sizeof(*h), offsetof(struct boot_params, hdr));
 
 	if (r == 0) /* the header's length is the target of the jump at 0x200 */
-		r = read_at(k->fd, jump, 2, 0x200);
+		r = fs_pread_all(k->fd, jump, 2, 0x200);
 	if (r < 0)
 		return vps_err_sys(err, r, "read the kernel");
 
@@ -135,7 +121,7 @@ static int load_elf(const struct gmem *m, struct image *k, const Elf64_Ehdr *e, 
 	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != EM_X86_64 ||
 	    e->e_phentsize != sizeof(p[0]) || !e->e_phnum || e->e_phnum > MAX_SEGMENTS)
 		return vps_err_set(err, VPS_EUNSUPPORTED, "the kernel is no ELF file for x86-64");
-	r = read_at(k->fd, p, e->e_phnum * sizeof(p[0]), e->e_phoff);
+	r = fs_pread_all(k->fd, p, e->e_phnum * sizeof(p[0]), e->e_phoff);
 	if (r < 0)
 		return vps_err_sys(err, r, "read the kernel");
 	for (unsigned i = 0; i < e->e_phnum; i++) {
@@ -173,7 +159,7 @@ static int load_kernel(const struct gmem *m, struct image *k, struct vps_err *er
 
 	if (r < 0)
 		return vps_err_sys(err, r, "the kernel's file");
-	r = read_at(k->fd, &head, sizeof(head), 0);
+	r = fs_pread_all(k->fd, &head, sizeof(head), 0);
 	if (r < 0 && r != -ENODATA)
 		return vps_err_sys(err, r, "read the kernel");
 	if (r == 0 && memcmp(head.elf.e_ident, ELFMAG, SELFMAG) == 0)

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "vmm/snapshot.h"
 
@@ -57,7 +58,7 @@ void round_begin(struct round_out *o, uint32_t number, uint64_t session, uint64_
 
 static int flush(struct round_out *o)
 {
-	int r = snap_write_all(o->fd, o->buf, o->len, o->at);
+	int r = fs_pwrite_all(o->fd, o->buf, o->len, o->at);
 
 	o->at += o->len;
 	o->len = 0;
@@ -100,12 +101,12 @@ int round_end(struct round_out *o)
 	if (o->t.number > 1) {
 		at = o->t.pages * GMEM_PAGE;
 		o->t.index_sum = index_sum(o->in, o->data, o->t.memory);
-		r = r < 0 ? r : snap_write_all(o->fd, o->in, len, at);
-		r = r < 0 ? r : snap_write_all(o->fd, o->data, len, at + len);
+		r = r < 0 ? r : fs_pwrite_all(o->fd, o->in, len, at);
+		r = r < 0 ? r : fs_pwrite_all(o->fd, o->data, len, at + len);
 		at += 2 * len;
 	}
 	o->t.sum = trailer_sum(&o->t);
-	return r < 0 ? r : snap_write_all(o->fd, &o->t, sizeof(o->t), at);
+	return r < 0 ? r : fs_pwrite_all(o->fd, &o->t, sizeof(o->t), at);
 }
 
 /* ---- reading ---- */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "vmm/machine.h"
@@ -41,36 +42,11 @@ uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len)
 	return h ^ h >> 29;
 }
 
-int snap_write_all(int fd, const void *p, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p = (const uint8_t *)p + n;
-		len -= (size_t)n;
-		off += (uint64_t)n;
-	}
-	return 0;
-}
-
 int snap_read_all(int fd, void *p, size_t len, uint64_t off)
 {
-	while (len) {
-		ssize_t n = pread(fd, p, len, (off_t)off);
+	int r = fs_pread_all(fd, p, len, off);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EBADMSG;
-		p = (uint8_t *)p + n;
-		len -= (size_t)n;
-		off += (uint64_t)n;
-	}
-	return 0;
+	return r == -ENODATA ? -EBADMSG : r;
 }
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -180,7 +156,7 @@ static int put_memory(const struct gmem *g, int fd, uint64_t *ret_sum)
 		if (all_zero(g->base + off, len))
 			continue;
 
-		int r = snap_write_all(fd, g->base + off, len, off);
+		int r = fs_pwrite_all(fd, g->base + off, len, off);
 
 		if (r < 0)
 			return r;
@@ -228,12 +204,12 @@ int snapshot_write(struct machine *m, int fd, unsigned rounds, uint64_t rounds_s
 	if (r == 0 && !rounds)
 		r = put_memory(&m->vm.mem, fd, &t.memory_sum);
 	if (r == 0)
-		r = snap_write_all(fd, sb.s, sb.len, at);
+		r = fs_pwrite_all(fd, sb.s, sb.len, at);
 	t.state_len = sb.len;
 	t.state_sum = snap_sum(1, sb.s, sb.len);
 	t.sum = snap_sum(2, &t, offsetof(struct snap_trailer, sum));
 	if (r == 0)
-		r = snap_write_all(fd, &t, sizeof(t), at + t.state_len);
+		r = fs_pwrite_all(fd, &t, sizeof(t), at + t.state_len);
 	if (r == 0 && fdatasync(fd) < 0)
 		r = -errno;
 	return r < 0 ? vps_err_sys(err, r, "write the snapshot") : 0;

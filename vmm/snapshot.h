@@ -75,7 +75,6 @@ int snapshot_load(struct machine *m, int fd, struct vps_err *err);
 /* A sum against damage, not against forgery. */
 uint64_t snap_sum(uint64_t seed, const void *p, uint64_t len);
 /* All of it, at off. 0 or -errno; -EBADMSG: the file is shorter. */
-int snap_write_all(int fd, const void *p, size_t len, uint64_t off);
 int snap_read_all(int fd, void *p, size_t len, uint64_t off);
 
 #endif

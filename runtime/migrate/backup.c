@@ -234,23 +234,16 @@ static int put_windows(struct writer *w, int fd, uint64_t size)
 	for (uint64_t at = 0; at < size;) {
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
 		size_t len;
-		int r = 0;
+		int r;
 
 		if (data < 0 && errno == ENXIO)
 			break;
 		if (data > (off_t)at)
 			at = (uint64_t)data / B_WINDOW * B_WINDOW;
 		len = size - at < B_WINDOW ? (size_t)(size - at) : B_WINDOW;
-		for (size_t have = 0; have < len && r == 0;) {
-			ssize_t n = pread(fd, buf + have, len - have, (off_t)(at + have));
-
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n <= 0)
-				r = vps_err_sys(w->err, n < 0 ? -errno : -ENODATA, "read the disk");
-			else
-				have += (size_t)n;
-		}
+		r = fs_pread_all(fd, buf, len, at);
+		if (r < 0)
+			r = vps_err_sys(w->err, r, "read the disk");
 		if (r == 0 && !is_zero(buf, len))
 			r = put_chunk(w, at, buf, len);
 		if (r < 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "base/fs.h"
 #include "base/inroot.h"
 #include "base/mem.h"
 
@@ -368,23 +369,6 @@ static int copy_hole(struct copy *c, uint64_t at, uint64_t end)
 	return r < 0 || from == UINT64_MAX ? r : put_hole(c, from, end - from);
 }
 
-ssize_t scan_read_at(int fd, uint8_t *buf, size_t len, uint64_t at)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = pread(fd, buf + got, len - got, (off_t)(at + got));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		got += (size_t)n;
-	}
-	return (ssize_t)got;
-}
-
 static int copy_file(struct copy *c, uint64_t size)
 {
 	uint64_t at = 0;
@@ -403,7 +387,7 @@ static int copy_file(struct copy *c, uint64_t size)
 			continue;
 		}
 		want = size - at < STREAM_CHUNK ? (size_t)(size - at) : STREAM_CHUNK;
-		n = scan_read_at(c->fd, c->s->buf, want, at);
+		n = fs_pread_full(c->fd, c->s->buf, want, at);
 		if (n <= 0) /* it has become shorter; the next round sees that */
 			return (int)n;
 		r = copy_blocks(c, at, c->s->buf, (size_t)n);

@@ -53,8 +53,6 @@ struct scan {
 int scan_path_cmp(const char *a, const char *b);
 /* Names of a directory but "." and "..", sorted. */
 int scan_list(int fd, char ***ret);
-/* All of len, less at the file's end; -errno. */
-ssize_t scan_read_at(int fd, uint8_t *buf, size_t len, uint64_t at);
 /* Zeros are as a hole: all zero. */
 int scan_sum(const uint8_t *p, size_t n, uint8_t out[SUM_LEN]);
 

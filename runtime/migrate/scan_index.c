@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "runtime/migrate/scan_impl.h"
 
@@ -29,7 +30,7 @@ static int add_sums(struct index *x, int fd, uint64_t size, struct strbuf *sb)
 	int r = 0;
 
 	for (uint64_t at = 0; r == 0 && at < size;) {
-		ssize_t n = scan_read_at(fd, x->buf, STREAM_CHUNK, at);
+		ssize_t n = fs_pread_full(fd, x->buf, STREAM_CHUNK, at);
 		if (n <= 0)
 			return n < 0 ? (int)n : -ENODATA;
 		for (size_t pos = 0; r == 0 && pos < (size_t)n; pos += BLOCK) {

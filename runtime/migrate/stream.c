@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -508,16 +509,9 @@ int stream_next(struct stream_in *s, struct stream_rec *ret, struct vps_err *err
 
 static int pread_exactly(struct stream_in *s, void *buf, size_t len, uint64_t at, struct vps_err *err)
 {
-	for (size_t have = 0; have < len;) {
-		ssize_t n = pread(s->s.fd, (uint8_t *)buf + have, len - have, (off_t)(at + have));
+	int r = fs_pread_all(s->s.fd, buf, len, at);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return vps_err_sys(err, n < 0 ? -errno : -ENODATA, "read the stream");
-		have += (size_t)n;
-	}
-	return 0;
+	return r < 0 ? vps_err_sys(err, r, "read the stream") : 0;
 }
 
 int stream_read_at(struct stream_in *s, uint64_t at, struct stream_rec *ret, struct vps_err *err)

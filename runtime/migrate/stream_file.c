@@ -7,42 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "runtime/migrate/stream.h"
 
 #define BLOCK 4096u
-
-static int pread_full(int fd, uint8_t *buf, size_t len, uint64_t at)
-{
-	while (len > 0) {
-		ssize_t n = pread(fd, buf, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		buf += n;
-		len -= (size_t)n;
-		at += (uint64_t)n;
-	}
-	return 0;
-}
-
-static int pwrite_full(int fd, const uint8_t *buf, size_t len, uint64_t at)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, buf, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		buf += n;
-		len -= (size_t)n;
-		at += (uint64_t)n;
-	}
-	return 0;
-}
 
 static bool is_zero(const uint8_t *p, size_t len)
 {
@@ -139,7 +108,7 @@ int stream_put_range(struct stream_out *s, struct stream_file *f, int fd, uint64
 			data_end = next_hole(fd, at, end);
 		}
 		n = data_end - at < STREAM_CHUNK ? (size_t)(data_end - at) : STREAM_CHUNK;
-		r = pread_full(fd, buf, n, at);
+		r = fs_pread_all(fd, buf, n, at);
 		if (r < 0)
 			return vps_err_sys(err, r, "%s", what);
 		r = put_chunk(s, f, at, buf, n, say_holes, err);
@@ -172,7 +141,7 @@ int stream_take_range(struct stream_file *f, const struct stream_rec *rec, int f
 	len = hole ? stream_get_le(rec->data + 8, 8) : rec->len - STREAM_FILE_HEAD;
 	if (at < f->at || at > f->size || len > f->size - at || len == 0)
 		return vps_err_set(err, VPS_EBADIMAGE, "a part of a disk is out of order or beyond its end");
-	r = hole ? punch(fd, at, len) : pwrite_full(fd, rec->data + STREAM_FILE_HEAD, (size_t)len, at);
+	r = hole ? punch(fd, at, len) : fs_pwrite_all(fd, rec->data + STREAM_FILE_HEAD, (size_t)len, at);
 	if (r < 0)
 		return vps_err_sys(err, r, "write the disk");
 	f->at = at + len;

@@ -92,6 +92,24 @@ static void test_read_buf(void **state)
 	assert_int_equal(fs_read_buf(t->fd, "none", buf, 6), -ENOENT);
 }
 
+static void test_at_an_offset(void **state)
+{
+	const struct test_dir *t = *state;
+	autoclose int fd = openat(t->fd, "f", O_RDWR | O_CREAT, 0600);
+	char buf[8] = "";
+
+	assert_int_equal(fs_pwrite_all(fd, "word", 4, 3), 0);
+	assert_int_equal(fs_pread_all(fd, buf, 4, 3), 0);
+	assert_memory_equal(buf, "word", 4);
+	assert_int_equal(fs_pread_full(fd, buf, sizeof(buf), 0), 7);
+	assert_memory_equal(buf, "\0\0\0word", 7);
+	assert_int_equal(fs_pread_full(fd, buf, 1, 7), 0);
+	assert_int_equal(fs_pread_all(fd, buf, 5, 3), -ENODATA);
+	assert_int_equal(fs_pread_all(-1, buf, 1, 0), -EBADF);
+	assert_int_equal(fs_pwrite_all(-1, buf, 1, 0), -EBADF);
+	assert_int_equal(lseek(fd, 0, SEEK_CUR), 0);
+}
+
 static void test_write_needs_an_existing_file(void **state)
 {
 	struct test_dir *t = *state;
@@ -490,6 +508,7 @@ int main(void)
 		dir_test(test_read_of_any_size),
 		dir_test(test_read_of_procfs),
 		dir_test(test_read_buf),
+		dir_test(test_at_an_offset),
 		dir_test(test_write_needs_an_existing_file),
 		dir_test(test_write_atomic),
 		dir_test(test_write_atomic_keeps_old_content_open),
