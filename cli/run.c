@@ -197,14 +197,42 @@ static void pass_signal(struct spread *s)
 	s->told = cli_interrupted;
 }
 
+static void woken(int sig) { (void)sig; }
+
+/* Signals come nowhere but in sigsuspend(): none between the look and the wait. */
+static pid_t wait_any(struct spread *s, int *status)
+{
+	struct sigaction wake = {.sa_handler = woken}, was;
+	sigset_t ours, old;
+	pid_t pid;
+	int e;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGHUP);
+	sigaddset(&ours, SIGCHLD);
+	sigaction(SIGCHLD, &wake, &was);
+	sigprocmask(SIG_BLOCK, &ours, &old);
+	for (;;) {
+		pass_signal(s);
+		pid = waitpid(-1, status, WNOHANG);
+		if (pid)
+			break;
+		sigsuspend(&old);
+	}
+	e = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	sigaction(SIGCHLD, &was, NULL);
+	errno = e;
+	return pid;
+}
+
 static int reap_one(struct spread *s)
 {
 	int status;
-	pid_t pid;
-	do {
-		pass_signal(s);
-		pid = waitpid(-1, &status, 0);
-	} while (pid < 0 && errno == EINTR);
+	pid_t pid = wait_any(s, &status);
+
 	if (pid < 0)
 		return -errno;
 	for (size_t i = 0; i < s->n; i++)
