@@ -247,9 +247,10 @@ static int cloud_seed(struct guest_plan *p)
 			sb_addc(&meta, '\n');
 		}
 	}
-	sb_add(&user, s->user_data ? s->user_data : "#cloud-config\ndisable_root: false\n");
+	sb_add(&user, s->user_data ? s->user_data : "#cloud-config\n");
 	guest_net_v2(p, &net, "");
-	sb_add(&cfg, "datasource_list: [NoCloud, None]\nnetwork: {config: disabled}\n");
+	/* its own default takes root the keys that the operator gave him */
+	sb_add(&cfg, "datasource_list: [NoCloud, None]\nnetwork: {config: disabled}\ndisable_root: false\n");
 	if (!guest_add(p, SEED "meta-data", &meta, 0600) || !guest_add(p, SEED "user-data", &user, 0600) ||
 	    (p->net.has_nic && !guest_add(p, SEED "network-config", &net, 0600)) ||
 	    !guest_add(p, "/etc/cloud/cloud.cfg.d/90_vps.cfg", &cfg, 0644))

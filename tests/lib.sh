@@ -20,6 +20,7 @@ in_test_host() { [ -e /dev/virtio-ports/ready ]; }
 if [ "${VPS_TEST_NETNS:-}" != "$test_file" ]; then
 	# while the mirror can still be reached
 	if grep -q 'debian_image' "$0"; then debian_tar >/dev/null || exit 1; fi
+	if grep -q 'debian_tar cloud-init' "$0"; then debian_tar cloud-init >/dev/null || exit 1; fi
 	if grep -q 'needs_criu' "$0"; then criu_program >/dev/null; fi
 	if grep -q '^needs .*testhost' "$0" && ! in_test_host; then "$top/tests/vm/host" build || exit 1; fi
 	VPS_TEST_NETNS=$test_file exec unshare --net -- "$0" "$@"

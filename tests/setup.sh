@@ -82,16 +82,16 @@ busybox_rootfs() {
 	echo '<h1>hello from a tiny VPS</h1>' >"$dir/var/www/index.html"
 }
 
-# debian_tar - path of the cached root of a Debian 12 with systemd and the usual services. Made once, keyed by
-# what it is made from.
+# debian_tar [PACKAGES] - path of the cached root of a Debian 12 with systemd and the usual services, and those packages. Made once,
+# keyed by what it is made from.
 debian_packages=systemd,systemd-sysv,dbus,libpam-systemd,cron,openssh-server,nginx-light,iproute2,iputils-ping,procps,ifupdown,netbase,less
-debian_key() { printf '%s' "bookworm 1 $debian_packages" | sha256sum | cut -c1-16; }
+debian_key() { printf '%s' "bookworm 1 $debian_packages${1:+,$1}" | sha256sum | cut -c1-16; }
 debian_tar() {
 	local dir=${VPS_TEST_CACHE:-/var/cache/vps-tests} tar tmp
-	tar=$dir/debian-$(debian_key).tar tmp=$dir/debian-$(debian_key).tmp.$$.tar
+	tar=$dir/debian-$(debian_key "${1:-}").tar tmp=$dir/debian-$(debian_key "${1:-}").tmp.$$.tar
 	if [ ! -f "$tar" ]; then
 		mkdir -p "$dir"
-		mmdebstrap --quiet --variant=minbase --include="$debian_packages" bookworm "$tmp" >"$tmp.log" 2>&1 </dev/null ||
+		mmdebstrap --quiet --variant=minbase --include="$debian_packages${1:+,$1}" bookworm "$tmp" >"$tmp.log" 2>&1 </dev/null ||
 			{ tail -5 "$tmp.log" >&2; rm -f "$tmp" "$tmp.log"; return 1; }
 		rm -f "$tmp.log"
 		mv "$tmp" "$tar"

@@ -36,7 +36,6 @@ installed() {
 	chmod 755 /usr/local/etc/vps/hooks/migrate
 	modprobe -qa kvm-amd kvm-intel tun loop sch_ingress cls_matchall act_mirred || true
 	ip route del default # to QEMU, which would reset a connection whose way it is for a moment
-	ping -c 1 -W 20 "host$((3 - $1))" >/dev/null
 	vps image import -q /var/cache/vps-tests/debian-*.tar debian:12 >/dev/null
 }
 
@@ -98,7 +97,14 @@ told() {
 	jq -r '.[0] | "# sent \(.sent) of memory \(.memory_sent), rounds \(.memory_rounds | tostring), predicted \((.predicted_pause_us // 0) / 1000 | floor) ms, pause \(.pause_us / 1000 | floor) ms (there \((.pause_there_us // 0) / 1000 | floor) ms), in all \(.total_us / 1000 | floor) ms"' >&3
 }
 
-test_two_hosts_with_vps() {
+test_two_hosts_on_one_wire() {
+	h1 'ping -c 1 -W 20 host2 >/dev/null'
+	# the real sshd of the other one
+	expect "$(h1 'ssh host2 hostname')" host2
+	expect "$(h2 'ssh host1 hostname')" host1
+}
+
+test_vps_on_both() {
 	local n
 	make -s -C "$builddir" install DESTDIR="$work/inst" >/dev/null
 	for n in 1 2; do

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root qemu; it starts test hosts of its own
 # where: hosts
-# The test host itself, and what holds all tests together: what goes in comes out, two talk over a wire, and nothing stays of
-# it however it ends.
+# The test host itself, and what holds all tests together: what goes in comes out, and nothing stays of it however it ends. Two on
+# one wire: hosts_migrate.sh
 . "$(dirname "$0")/../lib.sh"
 needs testhost
 host=$top/tests/vm/host
@@ -48,20 +48,6 @@ test_files_limits_and_power() {
 	export -f visit found
 	export work host
 	"$host" with bash -c visit
-	no_qemu
-}
-
-test_two_on_one_wire() {
-	talk() {
-		set -e
-		"$host" exec 'ping -c 1 -W 20 host2 >/dev/null'
-		# the real sshd of the other one
-		[ "$("$host" exec 'ssh host2 hostname' </dev/null)" = host2 ]
-		[ "$(VPS_VM=$VPS_VM2 "$host" exec 'ssh host1 hostname' </dev/null)" = host1 ]
-	}
-	export -f talk
-	export host
-	"$host" pair bash -c talk
 	no_qemu
 }
 

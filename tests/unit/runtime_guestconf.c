@@ -381,7 +381,7 @@ static void test_plan_cloud_init(void **state)
 			    "local-hostname: \"web1\"\n"
 			    "public-keys:\n  - \"ssh-rsa AAAA \\\"q\\\"\\x0ainject: true\"\n");
 	assert_string_equal(data_of(&p, "/var/lib/cloud/seed/nocloud-net/user-data"),
-			    "#cloud-config\ndisable_root: false\n");
+			    "#cloud-config\n");
 	assert_string_equal(data_of(&p, "/var/lib/cloud/seed/nocloud-net/network-config"),
 			    "version: 2\nethernets:\n  eth0:\n    dhcp4: false\n    dhcp6: false\n"
 			    "    accept-ra: false\n    addresses:\n"
