@@ -12,7 +12,8 @@ struct waker {
 	struct loop_source agent, timer;
 	uint8_t got[24];
 	uint32_t n;
-	unsigned tries;
+	unsigned tries, late;
+	uint64_t told; /* ns, monotonic */
 	bool pending; /* the guest may still be about to forget connections: no new ones from outside */
 };
 

@@ -570,7 +570,9 @@ static void wake(uint8_t seed[64], const char *answer, int len)
 	uint64_t now;
 	uint32_t us;
 
-	assert_int_equal(hear(&h, NULL), VIRTIO_VSOCK_OP_REQUEST);
+	do /* behind the end of the last one */
+		assert_true(hear(&h, NULL) >= 0);
+	while (h.op != VIRTIO_VSOCK_OP_REQUEST);
 	assert_int_equal(h.dst_port, 1);
 	us = h.src_port;
 	say(VIRTIO_VSOCK_OP_RESPONSE, 1, us, 0, NULL, 0);
@@ -602,6 +604,11 @@ static void test_waker(void **state)
 	assert_true(waker.pending);
 	usleep(30000);
 	turn();
+	/* it took so long to hear the time that it is told once more, which keeps nobody out */
+	waker.told -= 300000000;
+	wake(first, yes, 24);
+	assert_int_not_equal(waker.agent.fd, -1);
+	assert_false(waker.pending);
 	wake(second, yes, 24);
 	assert_int_equal(waker.agent.fd, -1);
 	assert_false(waker.pending);
