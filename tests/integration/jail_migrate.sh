@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root, mkfs.erofs
+# where: native; it wants nothing that only a test host has
 # Machines move live between two hosts, with a stand-in for vps-vmm that needs no KVM: what goes where, and what is asked first.
 . "$(dirname "$0")/../lib.sh"
 needs mkfs.erofs jq setfattr

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root net
+# where: native; hosts_migrate.sh has real ones
 # Two hosts on one wire (two_hosts of lib.sh): each has its own VPSes, and these reach each other by routed addresses.
 . "$(dirname "$0")/../lib.sh"
 two_hosts
