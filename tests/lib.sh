@@ -287,12 +287,12 @@ run_one() {
 		"$name"
 	) >"$work/.log" 2>&1 </dev/null &
 	group=$!
-	overdue $group "${VPS_TEST_LIMIT:-500}" &
+	overdue $group "${VPS_TEST_LIMIT:-500}" >/dev/null 2>&1 &
 	watch=$!
 	set +m
 	wait $group 2>/dev/null
 	status=$? # not behind ||: that would switch errexit off inside
-	kill -- -$watch 2>/dev/null && wait $watch 2>/dev/null
+	kill -KILL -- -$watch && wait $watch 2>/dev/null # SIGTERM is lost on a shell that is just beginning
 	local words=${name#test_}
 	words=${words//_/ }
 	if [ -f "$work/.skip" ]; then
