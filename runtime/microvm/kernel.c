@@ -64,7 +64,7 @@ static void release_of_name(const char *path, char *ret)
 int vm_kernel_modules(const char *release)
 {
 	autoclose int all = fs_open_dir(AT_FDCWD, MODULES);
-	autoclose int dir = all < 0 || !*release || strchr(release, '/') ? -ENOENT : fs_open_dir(all, release);
+	autoclose int dir = all < 0 || !*release || *release == '.' || strchr(release, '/') ? -ENOENT : fs_open_dir(all, release);
 
 	return dir >= 0 && fs_exists(dir, "modules.dep") ? take_fd(dir) : -ENOENT;
 }

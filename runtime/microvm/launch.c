@@ -195,9 +195,9 @@ static int same_modules(struct vm_prep *p, const struct vps_run *run)
 	const struct vm_size *size = &p->jail.size;
 	int r = modtree_take(run->checkpoint, VM_MODULES_HERE, size->modules, run->instance_dir);
 
-	if (r == -ENOENT && *size->modules_sum)
-		r = modtree_same(p->cache, size->modules_sum, size->modules, run->instance_dir);
-	return r < 0 && r != -ENOENT ? r : modtree_reopen(p->cache, run->instance_dir, size->modules);
+	if (r == -ENOENT)
+		r = *size->modules_sum ? modtree_same(p->cache, size->modules_sum, size->modules, run->instance_dir) : 0;
+	return r < 0 ? r : modtree_reopen(p->cache, run->instance_dir, size->modules);
 }
 
 /* A restored guest has them mounted: the very same. */
