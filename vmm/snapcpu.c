@@ -297,6 +297,11 @@ int snapcpu_get_msrs(struct vcpu *c, struct kvm_msr_entry ret[SNAP_MSRS_MAX], st
 	return n;
 }
 
+bool snapcpu_faults_fit(uint64_t seen, uint64_t here)
+{
+	return !(seen & ARCH_CAP_NO_FAULT & ~here);
+}
+
 /* KVM takes any value: a guest that believed its CPU free of a fault would go on without its defence. */
 static int check_faults(struct vcpu *c, const struct kvm_msr_entry *e, struct vps_err *err)
 {
@@ -304,11 +309,11 @@ static int check_faults(struct vcpu *c, const struct kvm_msr_entry *e, struct vp
 
 	if (kvm_ioctl_p(c->vm->kvm_fd, KVM_GET_MSRS, &host) != 1)
 		host.e.data = 0;
-	return e->data & ARCH_CAP_NO_FAULT & ~host.e.data
-		       ? vps_err_set(err, VPS_EUNSUPPORTED, "this host's CPU has faults that the guest does not expect "
+	return snapcpu_faults_fit(e->data, host.e.data)
+		       ? 0
+		       : vps_err_set(err, VPS_EUNSUPPORTED, "this host's CPU has faults that the guest does not expect "
 				     "(IA32_ARCH_CAPABILITIES %#llx, here %#llx)", (unsigned long long)e->data,
-				     (unsigned long long)host.e.data)
-		       : 0;
+				     (unsigned long long)host.e.data);
 }
 
 static int msr_set(struct vcpu *c, const struct kvm_msr_entry *e, struct vps_err *err)

@@ -46,6 +46,8 @@ void snapcpu_text(const uint32_t words[SNAPCPU_WORDS], uint32_t tsc_khz, char re
 int snapcpu_parse(const char *text, uint32_t words[SNAPCPU_WORDS], uint32_t *ret_khz);
 /* Clocks of two hosts of one kind differ by a little, which a guest does not notice. */
 bool snapcpu_tsc_near(uint32_t want, int have);
+/* IA32_ARCH_CAPABILITIES: is this host's CPU free of every fault that the guest believes its own to be free of? */
+bool snapcpu_faults_fit(uint64_t seen, uint64_t here);
 /* Could a guest that needs what that text says go on here? -VPS_EUNSUPPORTED names what is missing. kvm: of kvm_open. */
 int snapcpu_check_host(int kvm, const char *text, struct vps_err *err);
 

@@ -724,6 +724,9 @@ static void test_cpu_text(void **state)
 	assert_false(snapcpu_words_fit(w, got, why, sizeof(why)));
 	assert_string_equal(why, "avx2: CPUID 0x7,0: ebx bit 5");
 	assert_true(snapcpu_words_fit(got, w, why, sizeof(why)));
+	/* RDCL_NO is a promise; IBRS_ALL (bit 1) and RSBA (bit 2, a fault) are none */
+	assert_true(snapcpu_faults_fit(0, 0) && snapcpu_faults_fit(1, 1) && snapcpu_faults_fit(0, ~0ull) && snapcpu_faults_fit(6, 0));
+	assert_false(snapcpu_faults_fit(1, 0) || snapcpu_faults_fit(1ull << 27, ~(1ull << 27)));
 	assert_true(snapcpu_tsc_near(2000000, 2000100) && !snapcpu_tsc_near(2000000, 2100000) && snapcpu_tsc_near(0, 5));
 }
 
