@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # needs: root
+# vm: quota disks
 # where: native; kills at many points; in the test host unit/images_disk_copy and microvm.sh see what is another there
 # Snapshots: consistent while it runs, restored in place, nothing half-made after a kill, by schedule.
 . "$(dirname "$0")/../lib.sh"
