@@ -125,6 +125,11 @@ route_hooks() {
 	chmod 755 "$work/a/hooks/migrate"
 	cp -p "$work/a/hooks/migrate" "$work/b/hooks/"
 }
+# figures - of what `vps migrate --json` printed, on our input: a line to read
+figures() {
+	jq -r '.[0] | def ms: (. // 0) / 1000 | floor; "# sent \(.sent) of memory \(.memory_sent), rounds \(.memory_rounds | tostring)," +
+		" predicted \(.predicted_pause_us | ms) ms, pause \(.pause_us | ms) ms (there \(.pause_there_us | ms) ms), in all \(.total_us | ms) ms"'
+}
 # everywhere COMMAND... - here, and on both hosts where a test has them
 everywhere() {
 	local side status=0

@@ -93,9 +93,6 @@ closed() {
 	cat /run/client
 	grep -q '^numbers' /run/client
 }
-told() {
-	jq -r '.[0] | "# sent \(.sent) of memory \(.memory_sent), rounds \(.memory_rounds | tostring), predicted \((.predicted_pause_us // 0) / 1000 | floor) ms, pause \(.pause_us / 1000 | floor) ms (there \((.pause_there_us // 0) / 1000 | floor) ms), in all \(.total_us / 1000 | floor) ms"' >&3
-}
 
 test_two_hosts_on_one_wire() {
 	h1 'ping -c 1 -W 20 host2 >/dev/null'
@@ -123,7 +120,7 @@ there_and_back() {
 	up=$(h1 "vps exec $name cut -d. -f1 /proc/uptime")
 	limit=400 h1 "vps check $name --migrate" || true
 	out=$(limit=500 h1 "vps migrate -q --live --require-live --json $name host2") || fail "$out"
-	told <<<"$out"
+	figures <<<"$out" >&3
 	expect "$(jq -r '.[0] | .ok, .mode, .started' <<<"$out" | tr '\n' ' ')" 'true live true '
 	expect_fail h1 "vps inspect $name"
 	h1 "$(declare -f goes_on); goes_on there"
@@ -132,7 +129,7 @@ there_and_back() {
 	expect "$(h2 "vps exec $name systemctl is-active ssh counter" | tr '\n' ' ')" 'active active '
 	expect_clock h2 "vps exec $name date +%s"
 	out=$(limit=500 h2 "vps migrate -q --live --require-live --json $name host1") || fail "$out"
-	told <<<"$out"
+	figures <<<"$out" >&3
 	expect_fail h2 "vps inspect $name"
 	h1 "$(declare -f goes_on); goes_on back"
 	h1 "$(declare -f closed); closed" >&3

@@ -22,7 +22,6 @@ machine() {
 			sh -c 'echo start >>/root/starts; sync; while :; do sleep 0.5; done'
 	[ "$(host_a vps list -a -H -o status "$1")" = running ] || host_a timeout 200 vps start "$1" --wait -q
 }
-told() { jq -r '.[0] | "# sent \(.sent) of memory \(.memory_sent), rounds \(.memory_rounds | tostring), predicted \(.predicted_pause_us / 1000 | floor) ms, pause \(.pause_us / 1000 | floor) ms (there \(.pause_there_us / 1000 | floor) ms), in all \(.total_us / 1000 | floor) ms"'; }
 
 test_live_with_an_open_connection() {
 	route_hooks
@@ -58,7 +57,7 @@ print("numbers %d, longest wait %.0f ms" % (want, gap * 1000))' "$addr" "$work/n
 	n=$(host_a vps exec l1 cat /tmp/n)
 	up=$(host_a vps exec l1 cut -d. -f1 /proc/uptime)
 	out=$(a_to_b --require-live --json l1 hostb)
-	told <<<"$out" >&3
+	figures <<<"$out" >&3
 	expect "$(jq -r '.[0] | .ok, .mode, .started' <<<"$out" | tr '\n' ' ')" 'true live true '
 	gone host_a l1
 	is host_b l1 running
@@ -74,7 +73,7 @@ print("numbers %d, longest wait %.0f ms" % (want, gap * 1000))' "$addr" "$work/n
 	expect "$(host_b vps exec l1 cat /root/starts)" start
 	# and back
 	out=$(b_to_a --require-live --json l1 hosta)
-	told <<<"$out" >&3
+	figures <<<"$out" >&3
 	gone host_b l1
 	host_a vps exec l1 sh -c 'md5sum </dev/shm/big | cmp - /dev/shm/sum'
 	n=$(cat "$work/numbers")
