@@ -247,7 +247,8 @@ test_other_host_ids() {
 test_a_dead_console_is_not_written_down() {
 	vps launch q --image tiny -- sh -c "trap '' HUP; $counter" >/dev/null
 	wait_until 5 count q
-	kill -9 "$(pgrep -f "vps-keeper $VPS_RUN")" "$(vps inspect q | jq -r '.[0].monitor')"
+	# the monitor first: it would start another keeper, and give it the console
+	kill -9 "$(vps inspect q | jq -r '.[0].monitor')" "$(pgrep -f "vps-keeper $VPS_RUN")"
 	wait_until 5 vps exec q true
 	expect_exit 5 vps suspend q
 	expect "$(cat "$work/.err")" '*console is dead*'
