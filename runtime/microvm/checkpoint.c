@@ -35,7 +35,7 @@
 #define BUSY_TRIES  100
 #define BUSY_MS	    50
 
-/* Of the running machine: their name and, when it is asked for, their digest, which is read once. 0: it has none. */
+/* Of the running machine: their name and digest, which is computed once. 1; 0: it has none. */
 static int modules_of(const struct vps_live *l, char name[MODTREE_NAME], char sum[DIGEST_LEN], struct vps_err *err)
 {
 	autoclose int fd = -1;
@@ -64,7 +64,7 @@ static int write_size(const struct vps_live *l, int dir, bool to_go, struct vps_
 	rec_add_u64(&sb, "cpus", v.n_cpus);
 	if (fs_read_buf(l->run_dir, MODULES, modules, sizeof(modules)) > 0)
 		rec_add(&sb, "modules", modules);
-	if (to_go && *modules && (r = modules_of(l, modules, sum, err)) > 0)
+	if (to_go && (r = modules_of(l, modules, sum, err)) > 0)
 		rec_add(&sb, "modules_sum", sum);
 	if (r < 0)
 		return r;
