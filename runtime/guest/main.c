@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,7 +105,15 @@ static int export_root(struct guest *g, struct vps_err *err)
 
 	if (out < 0)
 		return vps_err_sys(err, out, "connect to the host");
-	return tar_pack_tree(g->root, out, err);
+
+	int r = tar_pack_tree(g->root, out, err);
+	char c;
+
+	/* Closed, it would be reset after 8 s, with what the host has not taken by then (virtio_transport_common.c). */
+	shutdown(out, SHUT_WR);
+	while (r >= 0 && read(out, &c, 1) > 0)
+		;
+	return r;
 }
 
 /* The host's one session (cp into a VPS that is stopped): no init, no card, and the root as it lies there, with

@@ -98,6 +98,15 @@ static int wait_off(pid_t pid, int r, struct vps_err *err)
 	return vps_err_set(err, EIO, "%s", WTERMSIG(status) == SIGHUP ? "the machine was reset" : "the machine was killed");
 }
 
+/* Where a machine stands that does not go on. */
+static void add_console(struct vm_prep *p, struct vps_err *err)
+{
+	char buf[1024];
+	autofree char *safe = str_escape(vm_last_console(p, buf, sizeof(buf)));
+
+	vps_err_wrap(err, -err->code, "its console ends with '%s'", safe ?: "");
+}
+
 static int run_errand(const struct vps_run *run, const struct errand *e, struct vps_err *err)
 {
 	auto_done(vm_prep_done) struct vm_prep p = VM_PREP_INIT(run);
@@ -123,6 +132,8 @@ static int run_errand(const struct vps_run *run, const struct errand *e, struct 
 		kill(pid, SIGKILL);
 	r = r ?: e->fn(e, sock, &why);
 	close_fd(&sock);
+	if (r == -VPS_ETIMEDOUT)
+		add_console(&p, &why);
 	if (pid > 0)
 		end = wait_off(pid, r, &why);
 	if (end < 0)

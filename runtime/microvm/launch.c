@@ -147,9 +147,8 @@ static int make_pipes(struct vm_prep *p, const struct vps_run *run)
 	if (r < 0)
 		return r; /* the process ends */
 	p->jail.err = fcntl(stdio[2], F_DUPFD_CLOEXEC, 3);
-	if (run->under_init || p->errand) {
-		if (!p->errand)
-			memcpy(p->jail.fds.stdio, stdio, sizeof(stdio));
+	if (run->under_init && !p->errand) {
+		memcpy(p->jail.fds.stdio, stdio, sizeof(stdio));
 		p->jail.fds.console[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		p->jail.fds.console[1] = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	} else {
@@ -160,22 +159,46 @@ static int make_pipes(struct vm_prep *p, const struct vps_run *run)
 	return p->jail.err < 0 || p->jail.fds.console[0] < 0 || p->jail.fds.console[1] < 0 ? -errno : 0;
 }
 
-/* What a process that is gone said last. */
-const char *vm_last_words(struct vm_prep *p, char *buf, size_t size)
+/* The last line of what lies in fd, in buf; NULL: there is none. */
+static const char *last_line(int fd, char *buf, size_t size)
 {
-	int fd = p->pty >= 0 ? p->pty : p->pipes[2];
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
-	ssize_t n = poll(&pfd, 1, 200) > 0 ? read(fd, buf, size - 1) : 0;
+	size_t len = 0;
 	char *line;
 
-	if (n <= 0)
-		return "vps-vmm ended without a word";
-	buf[n] = '\0';
-	while (n > 0 && (buf[n - 1] == '\n' || buf[n - 1] == '\r'))
-		buf[--n] = '\0';
+	for (int wait = 200; poll(&pfd, 1, wait) > 0; wait = 0) {
+		if (len > size / 2) { /* of much, the later half */
+			memmove(buf, buf + size / 4, len - size / 4);
+			len -= size / 4;
+		}
+
+		ssize_t n = read(fd, buf + len, size - 1 - len);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	while (len > 0 && (buf[len - 1] == '\n' || buf[len - 1] == '\r'))
+		len--;
+	buf[len] = '\0';
 	line = strrchr(buf, '\n');
-	line = line ? line + 1 : buf;
+	return len ? line ? line + 1 : buf : NULL;
+}
+
+const char *vm_last_words(struct vm_prep *p, char *buf, size_t size)
+{
+	const char *line = last_line(p->pty >= 0 ? p->pty : p->pipes[2], buf, size);
+
+	if (!line)
+		return "vps-vmm ended without a word";
 	return str_starts(line, "vps-vmm: ") ? line + strlen("vps-vmm: ") : line;
+}
+
+const char *vm_last_console(struct vm_prep *p, char *buf, size_t size)
+{
+	const char *line = last_line(p->pty >= 0 ? p->pty : p->pipes[1], buf, size);
+
+	return line ?: "nothing";
 }
 
 /* ---- kernel, initramfs, sockets ------------------------------------------------------- */
