@@ -292,7 +292,7 @@ run_one() {
 		"$name"
 	) >"$work/.log" 2>&1 </dev/null &
 	group=$!
-	overdue $group "${VPS_TEST_LIMIT:-500}" >/dev/null 2>&1 &
+	overdue $group "${VPS_TEST_LIMIT:-900}" >/dev/null 2>&1 &
 	watch=$!
 	set +m
 	wait $group 2>/dev/null

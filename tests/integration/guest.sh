@@ -84,7 +84,7 @@ test_a_command_and_its_stdio() {
 	for line in 'stdout: out' 'stderr: err' 'stdout: got word' 'stdout: 65534'; do
 		grep -qx "$line" "$dir/log" || { cat "$dir/log"; fail "not seen: $line"; }
 	done
-	"$tool" config "$dir/config" role=1 arg=sh arg=-c arg='trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done' env=PATH=/bin
+	"$tool" config "$dir/config" role=1 arg=sh arg=-c arg='trap "echo bye; exit 3" TERM; echo up; while :; do sleep 1000 & wait $!; done' env=PATH=/bin
 	truncate -s 512M "$dir/disk" # it grew while nobody had it
 	booted cmd
 	seen 'stdout: up'

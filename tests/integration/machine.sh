@@ -19,7 +19,7 @@ machine() {
 	local name=$1
 	shift
 	vps create "$name" --image tiny --isolation vm --memory 128M --cpus 1 --disk 64M "$@" -q -- \
-		sh -c 'trap "echo stopping; exit 3" TERM; echo up; while :; do sleep 0.2; done'
+		sh -c 'trap "echo stopping; exit 3" TERM; echo up; while :; do sleep 1000 & wait $!; done'
 }
 # there - m, as it is between tests
 there() {
@@ -131,7 +131,7 @@ test_suspend_and_resume() {
 	vps set m --memory 192M -q
 	up m
 	vps exec m sh -c 'head -c 20000000 /dev/urandom >/dev/shm/big; md5sum </dev/shm/big >/dev/shm/sum'
-	vps exec -d m sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done'
+	vps exec -d m sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.5; done'
 	vps set m --memory 176M -q # by the balloon: the machine itself has 192M still
 	local n
 	vps suspend m -q

@@ -164,7 +164,7 @@ test_a_command() {
 
 # The guest freezes its own file system for a copy of its disk.
 test_copies_while_it_runs() {
-	vps launch -q k --image tiny --isolation vm --memory 128M --disk 32M --net none -- sh -c 'while :; do date >/t; sync; sleep 0.1; done' >/dev/null
+	vps launch -q k --image tiny --isolation vm --memory 128M --disk 32M --net none -- sh -c 'while :; do date >/t; sync; sleep 0.5; done' >/dev/null
 	wait_until 200 vps exec k test -s /t
 	vps exec k sh -c 'echo then >/f; sync'
 	vps snapshot create -q k s
