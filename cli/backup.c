@@ -135,7 +135,7 @@ int verb_backup(struct cli *c)
 	struct vps_err err = {0};
 	auto_done(output_done) struct output out = OUTPUT_INIT;
 	struct vps_backup_opts o = {.base_fd = -1, .snapshot = cli_value(c, "snapshot"),
-				    .no_image = cli_flag(c, "no-image")};
+				    .no_image = cli_flag(c, "no-image"), .memory = cli_flag(c, "memory")};
 	struct vps_backup_result res = {0};
 	const char *path = cli_value(c, "output"), *base = cli_value(c, "base");
 	autoclose int base_fd = -1;
@@ -201,7 +201,8 @@ int verb_restore(struct cli *c)
 	bool std = str_eq(c->args[0], "-");
 	autoclose int file = std ? -1 : open(c->args[0], O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	struct vps_restore_opts o = {.fd = std ? STDIN_FILENO : file, .name = cli_value(c, "name"),
-				     .trust = cli_flag(c, "trust"), .new_identity = cli_flag(c, "new-identity")};
+				     .trust = cli_flag(c, "trust"), .new_identity = cli_flag(c, "new-identity"),
+				     .no_memory = cli_flag(c, "no-memory")};
 	int r = o.fd < 0 ? vps_err_sys(&err, -errno, "open '%s'", c->args[0]) : cli_spec_settings(c, &settings);
 
 	if (r >= 0 && std && isatty(STDIN_FILENO))

@@ -69,6 +69,7 @@ const struct cli_opt backup_opts[] = {
 	{"output", 'o', "FILE|-", "where it goes; - is standard output"},
 	{"base", 'b', "FILE", "only what is not in this earlier backup"},
 	{"snapshot", 's', "NAME", "of that snapshot, not of the disk as it is now"},
+	{"memory", 'm', NULL, "what it has in memory, too: what is restored goes on from there"},
 	{"no-image", 0, NULL, "without the image: whoever restores it has to have that"},
 	{"compress", 0, "zstd[:N]|none", "how hard, from 1 to 19 (3)"},
 	{0},
@@ -77,7 +78,8 @@ const struct cli_opt backup_opts[] = {
 const struct cli_opt restore_opts[] = {
 	{"name", 'n', "NEW", "another name"},
 	{"base", 'b', "FILE", "what the backup is incremental to; several times for several in a row"},
-	{"trust", 0, NULL, "though its definition reaches for directories, devices or rights of this host"},
+	{"trust", 0, NULL, "though it reaches for directories, devices or rights of this host, or has another's memory"},
+	{"no-memory", 0, NULL, "though there is memory in it, boot"},
 	{"new-identity", 0, NULL, "keys, ids and addresses of its own, as a clone: to have it beside the original"},
 	{0},
 };

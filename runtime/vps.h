@@ -371,7 +371,7 @@ struct img_info;
 int vps_publish(struct vps_host *h, const char *who, const char *snapshot, const char *ref, const struct progress *p,
 		struct img_info *ret, struct vps_err *err);
 /*
- * Backups: one stream (runtime/migrate/backup.h) with definition, image and disk, of a running VPS consistent as a snapshot's
+ * Backups: one stream (runtime/migrate/backup.h) with definition, image, disk and perhaps memory, of a running VPS consistent as a snapshot's
  * disk is. Streams are verified as they are read; they are not secret and not signed: keep them as what they
  * hold.
  */
@@ -380,6 +380,7 @@ struct vps_backup_opts {
 	int base_fd;	      /* incremental to this backup (read first); -1: whole */
 	const char *snapshot; /* of that one; NULL: the disk as it is now */
 	bool no_image;	      /* only the digest of its image: whoever restores has to have it */
+	bool memory;	      /* of what runs or is suspended, or of a snapshot that has it: what it has in memory, too */
 	int level;	      /* of zstd; 0: 3, negative: none */
 };
 struct vps_backup_result {
@@ -396,9 +397,10 @@ struct vps_restore_opts {
 	const char *name;    /* NULL: as it was called */
 	bool trust;	     /* its definition may reach for directories, devices, rights of this host */
 	bool new_identity;   /* as a clone has it: beside the original, not instead of it */
+	bool no_memory;	     /* though there is memory in it, it is to boot */
 	char *const *settings; /* strv "option=value" over the backup's */
 };
-/* A stopped VPS out of a backup, with its uuid (unless somebody has it) and addresses. All or nothing: it is there when the
+/* A stopped VPS (with memory: a suspended one) out of a backup, with its uuid (unless somebody has it) and addresses. All or nothing: it is there when the
  * last byte was right. -VPS_EDIGEST, -VPS_EBADIMAGE, -ENODATA: damaged, hostile, cut off; -VPS_EEXISTS: name or
  * address are taken; -VPS_EUSAGE: it wants trust, or the backup that it is incremental to. */
 int vps_restore(struct vps_host *h, const struct vps_restore_opts *o, const struct progress *p, struct vps_info *ret,

@@ -16,6 +16,8 @@
 #include "base/json.h"
 #include "runtime/events.h"
 #include "runtime/migrate/backup.h"
+#include "runtime/migrate/suspend.h"
+#include "runtime/tar.h"
 
 #define CUT_MIN	 (64u << 10)
 #define CUT_MASK ((1ull << 18) - 1) /* one cut in 256 KiB on average, behind CUT_MIN */
@@ -34,6 +36,7 @@ struct writer {
 	struct vps_locked *l;
 	const struct vps_spec *spec;
 	int dir, instance;
+	const char *memory; /* in dir: a sealed checkpoint; NULL: without */
 	bool booted;
 	const char *how;
 };
@@ -218,6 +221,14 @@ static int pack_image(void *arg, int fd, struct feeder_report *rep)
 	return img_export(images, w->spec->image_digest, "-", IMG_OCI_TAR, NULL, &rep->err);
 }
 
+static int pack_memory(void *arg, int fd, struct feeder_report *rep)
+{
+	struct writer *w = arg;
+	autoclose int dir = fs_open_dir(w->dir, w->memory);
+
+	return dir < 0 ? vps_err_sys(&rep->err, dir, "open the memory") : tar_pack_tree(dir, fd, &rep->err);
+}
+
 /* ---- blocks ------------------------------------------------------------------------------------ */
 
 static bool is_zero(const uint8_t *p, size_t len)
@@ -283,6 +294,7 @@ static int put_meta(struct writer *w)
 	jo_str(&o, "source", source);
 	jo_str(&o, "how", w->how);
 	jo_bool(&o, "booted", w->booted);
+	jo_bool(&o, "memory", w->memory);
 	if (*w->base)
 		jo_str(&o, "base", w->base);
 	jo_end_object(&o);
@@ -318,6 +330,8 @@ static int write_all(struct writer *w, char digest[DIGEST_LEN])
 		r = put_fed(w, "image", "oci", pack_image);
 	if (r == 0)
 		r = img_disk_is_guests(w->dir) ? put_blocks(w) : put_fed(w, "disk", "tree", pack_tree);
+	if (r == 0 && w->memory)
+		r = put_fed(w, "memory", "tar", pack_memory);
 	return r ?: stream_out_end(w->s, digest, w->err);
 }
 
@@ -340,9 +354,29 @@ static int read_base(struct writer *w)
 	return 0;
 }
 
+/* Of what does not run, the disk itself, and the memory of one that is suspended. */
+static int choose_stopped(struct writer *w)
+{
+	struct vps_locked *l = w->l;
+
+	w->spec = &l->spec;
+	w->dir = l->dir;
+	w->booted = fs_exists(l->dir, FIRST_BOOT_DONE);
+	w->how = "stopped";
+	if (!w->o->memory)
+		return 0;
+	if (!suspended_is(l))
+		return vps_err_set(w->err, VPS_ESTATE, "it does not run: there is no memory to keep");
+	if (fs_exists(l->dir, SUSPENDED "/" SUSPENDED_PLACE))
+		return vps_err_set(w->err, VPS_ESTATE, "its memory is in another file (suspend --to); keep that");
+	w->memory = SUSPENDED;
+	return 0;
+}
+
 /* Something to read that stands still, and the lock only as long as it is needed for that. */
 static int choose_disk(struct writer *w, struct snap *snap)
 {
+	const struct vps_snapshot_opts with = {.memory = w->o->memory};
 	struct run_state state;
 	int r;
 
@@ -351,16 +385,15 @@ static int choose_disk(struct writer *w, struct snap *snap)
 		r = snap_open(w->l, w->o->snapshot, snap, w->err);
 		r = r ?: snap_hold(snap, w->err);
 	} else if (need_running(w->l, &state, NULL) < 0) {
-		w->spec = &w->l->spec;
-		w->dir = w->l->dir;
-		w->booted = fs_exists(w->l->dir, FIRST_BOOT_DONE);
-		w->how = "stopped";
-		return 0;
+		return choose_stopped(w);
 	} else {
-		r = snap_make(w->l, NULL, NULL, w->p, snap, w->err);
+		r = snap_make(w->l, NULL, &with, w->p, snap, w->err);
 	}
+	if (r == 0 && w->o->memory && !snap_has_memory(snap->dir))
+		r = vps_err_set(w->err, VPS_ESTATE, "the snapshot is without memory");
 	if (r < 0)
 		return r;
+	w->memory = w->o->memory ? SNAP_MEMORY : NULL;
 	w->spec = &snap->spec;
 	w->dir = snap->dir;
 	w->booted = snap->booted;

@@ -5,8 +5,8 @@
  *   META      JSON: what it is, of whom, of when; the digest of the backup that it is incremental to
  *   SPEC      the definition, as spec.json
  *   SECCOMP   the operator's profile, if there is one
- *   PART      JSON: "image" (an OCI layout tar) or "disk" ("tree": the upper as a tar of a layer; "blocks": a guest's
- *             disk by blocks, with its size)
+ *   PART      JSON: "image" (an OCI layout tar), "disk" ("tree": the upper as a tar of a layer; "blocks": a guest's
+ *             disk by blocks, with its size), or, after that, "memory" (a sealed checkpoint of the same instant, a tar)
  *     CHUNK   offset u64, bytes
  *     REF     offset u64, length u32, SHA-256 of the bytes, which are in the backup that this one is incremental to, or
  *             in one further back
@@ -56,7 +56,7 @@ const struct chunk *chunk_set_find(const struct chunk_set *s, const uint8_t hash
 struct backup_meta {
 	char *source;	/* "name on host" */
 	uint64_t created;
-	bool booted;
+	bool booted, memory;
 	char base[DIGEST_LEN]; /* "" none */
 };
 
@@ -66,11 +66,11 @@ struct backup_in {
 	struct vps_spec spec;
 	char *seccomp;
 	size_t seccomp_len;
-	enum { PART_NONE, PART_IMAGE, PART_TREE, PART_BLOCKS } part;
+	enum { PART_NONE, PART_IMAGE, PART_TREE, PART_BLOCKS, PART_MEMORY } part;
 	uint64_t size; /* of blocks */
 	uint64_t at;   /* in the part */
 	bool last;     /* a short chunk came: no more may */
-	bool had_image, had_disk;
+	bool had_image, had_disk, had_memory;
 	uint64_t rec_at; /* where the last record began */
 	/* to resolve references */
 	struct chunk_set known;

@@ -155,6 +155,7 @@ static int read_meta(struct backup_in *b, const struct stream_rec *rec, struct v
 	strcpy(b->meta.base, base);
 	b->meta.created = json_u64(json_get(j, "created"), 0);
 	b->meta.booted = json_bool(json_get(j, "booted"), true);
+	b->meta.memory = json_bool(json_get(j, "memory"), false);
 	r = str_set(&b->meta.source, json_str(json_get(j, "source"), "?"));
 	return r < 0 ? vps_err_sys(err, r, "backup") : 0;
 }
@@ -234,6 +235,9 @@ static int begin_part(struct backup_in *b, const struct stream_rec *rec, struct 
 		b->part = str_eq(as, "tree") ? PART_TREE : PART_BLOCKS;
 		b->had_disk = true;
 		b->size = json_u64(json_get(j, "size"), 0);
+	} else if (str_eq(part, "memory") && b->meta.memory && b->had_disk && !b->had_memory) {
+		b->part = PART_MEMORY;
+		b->had_memory = true;
 	} else {
 		return vps_err_set(err, VPS_EBADIMAGE, "the backup has a part too many, or one that is not known");
 	}
@@ -251,6 +255,8 @@ int backup_in_part(struct backup_in *b, struct vps_err *err)
 	if (r == 0) {
 		if (!b->had_disk)
 			return vps_err_set(err, VPS_EBADIMAGE, "the backup has no disk");
+		if (b->meta.memory && !b->had_memory)
+			return vps_err_set(err, VPS_EBADIMAGE, "the backup lacks the memory that it is to have");
 		stream_in_digest(b->s, b->digest);
 		return 0;
 	}

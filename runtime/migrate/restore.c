@@ -6,7 +6,7 @@
  * size; blocks become a guest's disk, which the host never mounts (I5).
  *
  * What the definition would let the VPS have of this host (its directories, devices, more rights) is not a stranger's to
- * say: it takes the operator's word.
+ * say: it takes the operator's word. So does memory without this host's seal: CRIU, which puts processes back as root, reads it.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -19,6 +19,9 @@
 #include "base/fs.h"
 #include "runtime/inside.h"
 #include "runtime/migrate/backup.h"
+#include "runtime/migrate/checkpoint.h"
+#include "runtime/migrate/suspend.h"
+#include "runtime/tar.h"
 
 struct restoring {
 	struct vps_host *h;
@@ -68,6 +71,11 @@ static int check_trust(const struct restoring *x, const struct vps_spec *s, stru
 			   "comes from, or clear them (--mount '' …)", sb_str(&sb));
 }
 
+static bool wants_memory(const struct restoring *x)
+{
+	return x->in.meta.memory && !x->o->no_memory;
+}
+
 /* ---- the definition ---------------------------------------------------------------------------------- */
 
 static int apply_settings(struct restoring *x, struct vps_spec *s, struct vps_err *err)
@@ -77,7 +85,11 @@ static int apply_settings(struct restoring *x, struct vps_spec *s, struct vps_er
 	for (char *const *p = x->o->settings; p && *p && r == 0; p++) {
 		autofree char *option = strndup(*p, strcspn(*p, "="));
 		const char *eq = strchr(*p, '=');
+		const struct spec_option *so = option ? spec_option_find(option) : NULL;
 
+		if (so && !so->live && wants_memory(x))
+			return vps_err_set(err, VPS_EUSAGE, "%s cannot change with its memory, which knows the old one; "
+					   "--no-memory leaves that out", so->name);
 		r = option ? spec_set(s, option, eq ? eq + 1 : NULL, err) : vps_err_sys(err, -ENOMEM, "restore");
 	}
 	return r;
@@ -131,6 +143,8 @@ static int restored_spec(struct restoring *x, struct vps_spec *s, struct vps_err
 	r = r ?: x->o->new_identity ? clone_own(s) : 0;
 	if (r < 0)
 		return vps_err_sys(err, r, "restore");
+	if (wants_memory(x) && x->o->new_identity)
+		return vps_err_set(err, VPS_EUSAGE, "its memory knows who it was: --new-identity goes with --no-memory");
 	s->id = 0;
 	s->remove_on_exit = false;
 	r = apply_settings(x, s, err);
@@ -331,7 +345,36 @@ static int restore_blocks(struct restoring *x, struct vps_locked *l, struct vps_
 	return r;
 }
 
-/* create's: the disk, and then the stream's end, before anything is decided. */
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+static int unpack_memory(void *arg, int fd, struct feeder_report *rep)
+{
+	const struct tar_unpack_opts o = {.host = true, .uid = -1, .gid = -1};
+
+	int left_out = tar_unpack(*(const int *)arg, &o, fd, &rep->err);
+
+	return left_out < 0 ? left_out : 0; /* the manifest tells what is to be there */
+}
+
+/* As if it had been suspended here. */
+static int restore_memory(struct restoring *x, struct vps_locked *l, const struct vps_spec *s, struct vps_err *err)
+{
+	autoclose int dir = -1;
+	int r = mkdirat(l->dir, SUSPENDED, 0700) < 0 ? -errno : 0;
+
+	dir = r < 0 ? r : fs_open_dir(l->dir, SUSPENDED);
+	if (dir < 0)
+		return vps_err_sys(err, dir, "make " SUSPENDED);
+	r = feed_part(x, unpack_memory, &dir, NULL, err);
+	if (r == 0 && !x->o->trust) {
+		r = checkpoint_verify(l->h, &x->in.spec, dir, NULL, x->p, NULL, err);
+		if (r < 0)
+			return vps_err_wrap(err, r, "its memory (--trust takes in what another host wrote, --no-memory leaves it)");
+	}
+	return r ?: checkpoint_adopt(l->h, s, dir, NULL, x->p, err);
+}
+
+/* create's: disk and memory, and then the stream's end, before anything is decided. */
 static int restore_disk(void *arg, struct vps_locked *l, struct vps_spec *s, struct vps_err *err)
 {
 	struct restoring *x = arg;
@@ -340,6 +383,10 @@ static int restore_disk(void *arg, struct vps_locked *l, struct vps_spec *s, str
 	if (r < 0)
 		return r;
 	r = backup_in_part(&x->in, err);
+	if (r > 0 && x->in.part == PART_MEMORY) {
+		r = wants_memory(x) ? restore_memory(x, l, s, err) : skip_part(x, err);
+		r = r ?: backup_in_part(&x->in, err);
+	}
 	return r > 0 ? vps_err_set(err, VPS_EBADIMAGE, "the backup has a part too many") : r;
 }
 

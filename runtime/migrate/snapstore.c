@@ -380,14 +380,15 @@ static int copy(struct vps_locked *l, const char *name, const struct vps_snapsho
 }
 
 /* A backup's: not to be found by anybody, gone when the lock on it is. */
-static int make_used(struct vps_locked *l, const struct progress *p, struct snap *s, struct vps_err *err)
+static int make_used(struct vps_locked *l, const struct vps_snapshot_opts *o, const struct progress *p, struct snap *s,
+		     struct vps_err *err)
 {
 	char entry[ENTRY_MAX];
 	int r;
 
 	snprintf(entry, sizeof(entry), USE "%d", (int)getpid());
 	r = begin_dir(l, entry, &s->dir, err);
-	r = r ?: copy(l, entry, NULL, p, s, err);
+	r = r ?: copy(l, entry, o, p, s, err);
 	if (r < 0)
 		snap_scrap(l, entry, NULL);
 	return r;
@@ -430,7 +431,7 @@ int snap_make(struct vps_locked *l, const char *name, const struct vps_snapshot_
 	int r;
 
 	snap_init(&s);
-	r = name ? make_named(l, name, o, p, &s, err) : make_used(l, p, &s, err);
+	r = name ? make_named(l, name, o, p, &s, err) : make_used(l, o, p, &s, err);
 	if (r < 0)
 		return r;
 	*ret = s;

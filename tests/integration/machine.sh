@@ -151,8 +151,13 @@ test_suspend_and_resume() {
 	expect_clock vps exec m
 	ping -c 1 -W 5 -q 10.123.0.60 >/dev/null
 	vps set m --memory 192M -q
-	# once more, and then it is another VPS that starts
+	# once more, by way of a backup
 	vps suspend m -q
+	vps backup m --memory --no-image -q -o "$work/m.vps"
+	vps stop --kill m -q
+	vps delete m -q
+	vps restore -q "$work/m.vps"
+	is m suspended
 	vps resume m -q
 	vps exec m test -e /dev/shm/big
 	vps stop m -q

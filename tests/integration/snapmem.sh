@@ -65,6 +65,60 @@ test_what_was_changed_is_refused() {
 	vps delete -f a
 }
 
+test_a_backup_has_it_too() {
+	local first n b=$work/b
+	counter_vps a
+	vps exec a sh -c 'head -c 3000000 /dev/urandom >/kept'
+	wait_until 10 eval '[ "$(count a)" -gt 10 ]'
+	expect_exit 14 vps backup -q a --memory -s none -o "$b.none"
+	vps snapshot create -q a s
+	expect_exit 15 vps backup -q a --memory -s s -o "$b.none"
+	[ ! -e "$b.none" ]
+	first=$(count a)
+	vps backup -q a --memory -o "$b.1"
+	expect "$(vps status a)" '*running*'
+	expect "$(find "$VPS_ROOT"/instances/*/snapshots -name '.use*')" ''
+	n=$(count a)
+	vps suspend a
+	vps backup -q a --memory --no-image --base "$b.1" -o "$b.2"
+	[ "$(stat -c %s "$b.2")" -lt $(($(stat -c %s "$b.1") / 2)) ]
+	vps stop --kill a
+	expect_exit 15 vps backup -q a --memory -o "$b.none"
+	vps delete a
+	# what the memory knows does not change under it
+	expect_exit 2 vps restore -q "$b.1" --pids 5000 --hostname other
+	expect_exit 2 vps restore -q "$b.1" --new-identity
+	expect "$(vps list -aq)" ''
+	expect "$(vps restore "$b.1")" a
+	expect "$(vps status a)" '*suspended*'
+	vps start a
+	[ "$(count a)" -ge "$first" ] || fail "it began anew: $(count a), was $first"
+	wait_until 5 eval "[ \$(count a) -gt $(count a) ]"
+	expect "$(vps exec a sh -c 'wc -c </kept')" 3000000
+	vps delete -f a
+	# the later one, under another name
+	vps restore -q "$b.2" --base "$b.1" --name c
+	vps resume c
+	[ "$(count c)" -ge "$n" ] || fail "it is the earlier one: $(count c), was $n"
+	vps delete -f c
+	vps restore -q "$b.1" --no-memory --pids 5000
+	expect "$(vps status a)" '*stopped*'
+	vps delete a
+	# another host's is taken in on the operator's word only
+	mv "$VPS_ROOT/checkpoint.key" "$work/key"
+	expect_exit 6 vps restore -q "$b.1"
+	grep -q -- --trust "$work/.err"
+	expect "$(vps list -aq)" ''
+	vps restore -q "$b.1" --trust
+	vps resume a
+	[ "$(count a)" -ge "$first" ]
+	vps delete -f a
+	# and verified to its last byte
+	head -c -50 "$b.1" >"$b.cut"
+	expect_fail vps restore -q "$b.cut" --trust
+	expect "$(ls "$VPS_ROOT/instances")" ''
+}
+
 test_killed_anywhere() {
 	local n out points=0 now
 	for ((n = 1; ; n += ${VPS_FAULT_STEP:-60})); do

@@ -170,7 +170,8 @@ static int scanned(void (*fn)(struct stream_out *s), const char *meta, struct vp
 	chunk_set_done(&set);
 	return r;
 }
-#define META "{\"version\":1}"
+#define META   "{\"version\":1}"
+#define MEMORY "{\"version\":1,\"memory\":true}"
 
 static void good_blocks(struct stream_out *s)
 {
@@ -227,6 +228,29 @@ static void image_last(struct stream_out *s)
 	put(s, B_PART, "{\"part\":\"image\",\"as\":\"oci\"}");
 	partend(s, 0);
 }
+static void memory_part(struct stream_out *s)
+{
+	put(s, B_PART, "{\"part\":\"memory\",\"as\":\"tar\"}");
+	chunk(s, 0, 10240);
+	partend(s, 10240);
+}
+static void with_memory(struct stream_out *s)
+{
+	good_blocks(s);
+	memory_part(s);
+}
+static void memory_twice(struct stream_out *s)
+{
+	with_memory(s);
+	memory_part(s);
+}
+static void memory_first(struct stream_out *s)
+{
+	put(s, B_SPEC, SPEC);
+	memory_part(s);
+	put(s, B_PART, TREE);
+	partend(s, 0);
+}
 static void no_disk(struct stream_out *s)
 {
 	put(s, B_SPEC, SPEC);
@@ -268,6 +292,11 @@ static void hostile(void **state)
 		{gap, META, false},
 		{crumbs, META, false},
 		{image_last, META, false},
+		{with_memory, MEMORY, true},
+		{with_memory, META, false},
+		{good_tree, MEMORY, false},
+		{memory_twice, MEMORY, false},
+		{memory_first, MEMORY, false},
 		{no_disk, META, false},
 		{no_spec, META, false},
 	};
