@@ -102,6 +102,8 @@ struct precopy_stats {
 	uint64_t frozen_us; /* how long it stood still for it */
 };
 
+#define DISK_BLOCK 65536u
+
 /* NULL where a wall has no such thing. */
 struct vps_driver {
 	const char *name;
@@ -175,6 +177,10 @@ struct vps_driver {
 	/* Of what it needs, is the large part here, byte for byte, so that no checkpoint has to bring it? make: it may take a
 	 * while. NULL: there is no such part. */
 	bool (*has)(const char *needs, const struct vps_conf *c, bool make);
+	/* Which blocks of DISK_BLOCK bytes of its disk were written since the last call: a bit each in fd, an empty memfd, the
+	 * lowest of a byte first. *session: a connection, which the first call makes (-1), and then all of them count.
+	 * NULL: nobody knows. */
+	int (*written)(const struct vps_live *l, int *session, int fd, struct vps_err *err);
 	/* No checkpoint will follow: forget the tracking. Best effort, at any time, also when there was no round. NULL: what is
 	 * tracked costs nothing. */
 	void (*precopy_end)(const struct vps_live *l);

@@ -318,6 +318,22 @@ int vmm_api_precopy(int run_dir, int *session, unsigned round, int fd, struct vm
 	return r;
 }
 
+int vmm_api_written(int run_dir, int *session, unsigned disk, int fd, int timeout_ms, struct vps_err *err)
+{
+	struct call c = {
+		.q = {.op = VMM_OP_WRITTEN, .arg = {disk}},
+		.fds = {fd},
+		.n_fds = 1,
+		.session = session,
+		.deadline = deadline_of(timeout_ms),
+	};
+	int r = call(run_dir, &c, err);
+
+	if (r < 0)
+		close_fd(session);
+	return r;
+}
+
 int vmm_api_snapshot_rounds(int session, unsigned round, int last_fd, int fd, bool stay_paused, int timeout_ms,
 			    struct vps_err *err)
 {

@@ -20,7 +20,11 @@
  *     VMM_OP_PRECOPY   arg[0] which round; a regular file beside the request, struct vmm_round
  *                      behind the answer
  *
- * A pre-copy, from its first round on, lives as long as the connection that asked for it.
+ *     VMM_OP_WRITTEN   arg[0] disk; an empty regular file beside the request: a bit for each block of
+ *                      VMM_LOG_BLOCK bytes that was written since the last such request, the first
+ *                      one of a connection: all of them
+ *
+ * A pre-copy, and a log of what is written, from its first round on, lives as long as the connection that asked for it.
  *
  * All functions: 0 or an fd, or a negative code with words: -VPS_ESTATE nobody listens there, or
  * the machine is in no state for it; -VPS_ETIMEDOUT; -EPROTO another version. Each waits for at
@@ -122,6 +126,8 @@ struct vmm_round {
 };
 #define VMM_ROUNDS_MAX 32
 
+#define VMM_LOG_BLOCK 65536u
+
 /* Connect to a port of the guest. The fd of a stream socket, close-on-exec and blocking.
  * -ECONNREFUSED: nobody listens on that port, or the guest has no driver yet. */
 int vmm_api_vsock(int run_dir, uint32_t port, int timeout_ms, struct vps_err *err);
@@ -161,6 +167,14 @@ int vmm_api_precopy(int run_dir, int *session, unsigned round, int fd, struct vm
 int vmm_api_snapshot_rounds(int session, unsigned round, int last_fd, int fd, bool stay_paused, int timeout_ms,
 			    struct vps_err *err);
 
+/*
+ * Which blocks of a disk were written, discarded or made zero since the last call: a bit each in fd, an empty regular file, the
+ * lowest of a byte first. session: as vmm_api_precopy's; the first call begins it, and gives all. A block counts from
+ * when it is on the host, so one that is being written when this is asked is in the next answer. Of a paused machine nothing is
+ * under way. -EBUSY: another one asks.
+ */
+int vmm_api_written(int run_dir, int *session, unsigned disk, int fd, int timeout_ms, struct vps_err *err);
+
 /* ---- the wire ---- */
 
 enum vmm_op {
@@ -175,6 +189,7 @@ enum vmm_op {
 	VMM_OP_SNAPSHOT,
 	VMM_OP_PRECOPY,
 	VMM_OP_CPU,
+	VMM_OP_WRITTEN,
 };
 
 struct vmm_request {

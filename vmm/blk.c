@@ -9,10 +9,13 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "vmm/api.h"
 #include "vmm/filter.h"
 
 #define SECTOR	    512
@@ -54,6 +57,15 @@ static int transfer(struct blk *b, struct iovec *iov, size_t n, uint64_t off, bo
 	return 0;
 }
 
+/* Under the lock, and not before it was done: who has just taken the log away reads the block, and then it may change. */
+static void log_range(struct blk *b, uint64_t off, uint64_t len)
+{
+	if (!b->log || !len)
+		return;
+	for (uint64_t i = off / VMM_LOG_BLOCK; i <= (off + len - 1) / VMM_LOG_BLOCK && i < b->log_blocks; i++)
+		b->log[i / 64] |= 1ull << i % 64;
+}
+
 /* Whether [sector, sector + n) lies on the disk. */
 static bool on_disk(const struct blk *b, uint64_t sector, uint64_t n)
 {
@@ -75,7 +87,9 @@ static int read_write(struct blk *b, uint64_t sector, bool write)
 
 	int r = transfer(b, b->data, n, sector * SECTOR, write);
 
-	if (!write) /* of the whole request, as transfer eats its own vector */
+	if (write) /* as far as it came */
+		log_range(b, sector * SECTOR, len);
+	else /* of the whole request, as transfer eats its own vector */
 		iov_wrote(b->dev.mem, c->iov + c->n_out, c->n_in, len);
 	return r;
 }
@@ -175,6 +189,13 @@ static int do_slow(struct blk *b, const struct blk_slow *s)
 	return r;
 }
 
+static void log_slow(struct blk *b, const struct blk_slow *s)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (on_disk(b, s->range[i].sector, s->range[i].num_sectors))
+			log_range(b, s->range[i].sector * SECTOR, (uint64_t)s->range[i].num_sectors * SECTOR);
+}
+
 static uint8_t status_of(struct blk *b, int64_t r)
 {
 	if (r < 0)
@@ -213,6 +234,7 @@ static void *help(void *arg)
 		pthread_mutex_unlock(&b->dev.lock);
 		r = do_slow(b, s);
 		pthread_mutex_lock(&b->dev.lock);
+		log_slow(b, s);
 		/* A reset waits for us with the rings; one that was broken gets no answers. */
 		if (b->dev.live)
 			finish_slow(b, s, r);
@@ -243,8 +265,13 @@ static int slow(struct blk *b, uint32_t type)
 
 	int r = parse_slow(b, type, s);
 
-	if (r < 0 || !helped)
-		return r < 0 ? r : do_slow(b, s);
+	if (r < 0)
+		return r;
+	if (!helped) {
+		r = do_slow(b, s);
+		log_slow(b, s);
+		return r;
+	}
 	b->n_slow++;
 	pthread_cond_signal(&b->work);
 	return LATER;
@@ -474,6 +501,44 @@ int blk_grow(struct blk *b, struct vps_err *err)
 	return r;
 }
 
+void blk_log_end(struct blk *b)
+{
+	pthread_mutex_lock(&b->dev.lock);
+	free(take_ptr(b->log));
+	b->log_blocks = 0;
+	pthread_mutex_unlock(&b->dev.lock);
+}
+
+int blk_log(struct blk *b, int fd, struct vps_err *err)
+{
+	autofree uint64_t *bits = NULL, *fresh = NULL;
+	uint64_t n;
+	size_t size;
+	int r = -ENOMEM;
+
+	pthread_mutex_lock(&b->dev.lock);
+	n = (b->config.capacity * SECTOR + VMM_LOG_BLOCK - 1) / VMM_LOG_BLOCK;
+	size = n / 64 * 8 + 8;
+	bits = malloc(size);
+	fresh = calloc(1, size);
+	if (bits && fresh) {
+		memset(bits, 0xff, size); /* all of which nothing is known: everything, or where the disk has grown */
+		if (b->log)
+			memcpy(bits, b->log, b->log_blocks / 64 * 8 + 8);
+		for (uint64_t i = b->log_blocks; b->log && i < n && i / 64 == b->log_blocks / 64; i++)
+			bits[i / 64] |= 1ull << i % 64;
+		free(b->log);
+		b->log = take_ptr(fresh);
+		b->log_blocks = n;
+		r = 0;
+	}
+	pthread_mutex_unlock(&b->dev.lock);
+	r = r ?: fs_pwrite_all(fd, bits, (n + 7) / 8, 0);
+	if (r < 0)
+		blk_log_end(b);
+	return r < 0 ? vps_err_sys(err, r, "tell what was written to a disk") : 0;
+}
+
 static void *run(void *arg)
 {
 	struct blk *b = arg;
@@ -538,5 +603,6 @@ void blk_done(struct blk *b)
 	if (!b || !b->dev.ops)
 		return;
 	blk_stop(b);
+	free(take_ptr(b->log));
 	vdev_done(&b->dev);
 }

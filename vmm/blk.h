@@ -57,6 +57,8 @@ struct blk {
 	bool helps, quit;
 	bool in_thread, filtered;
 	bool held;	       /* begins no request */
+	uint64_t *log;	       /* of the first log_blocks blocks: a bit for each that was written; NULL: nobody asks */
+	uint64_t log_blocks;
 	struct vq_chain chain; /* of the request at hand */
 	struct iovec data[VQ_MAX_SIZE];
 };
@@ -71,6 +73,11 @@ void blk_counts_of(struct blk *b, struct blk_counts *ret);
 void blk_hold(struct blk *b, bool hold);
 /* From any thread: the file has grown. -EINVAL: it has shrunk. */
 int blk_grow(struct blk *b, struct vps_err *err);
+/* From any thread: which blocks of VMM_LOG_BLOCK bytes were written, discarded or made zero since the last call: a bit each to
+ * fd, an empty file, the lowest of a byte first. The first call begins that: all of them. After a failure, and
+ * blk_log_end, nothing is noted any more. */
+int blk_log(struct blk *b, int fd, struct vps_err *err);
+void blk_log_end(struct blk *b);
 /* Begin and end the thread. A stopped disk has no request half done. */
 int blk_start(struct blk *b, struct vps_err *err);
 void blk_stop(struct blk *b);

@@ -22,6 +22,13 @@ struct round_reply {
 	struct vmm_round round;
 };
 
+static void end_logs(struct ctl *ctl)
+{
+	ctl->logs = NULL;
+	for (size_t i = 0; i < ctl->m->n_disks; i++)
+		blk_log_end(&ctl->m->disks[i]);
+}
+
 static void client_free(struct ctl_client *c)
 {
 	for (size_t i = 0; i < CTL_CLIENTS; i++)
@@ -32,6 +39,8 @@ static void client_free(struct ctl_client *c)
 		c->ctl->precopies = NULL;
 		precopy_end(&c->ctl->m->precopy);
 	}
+	if (c->ctl->logs == c)
+		end_logs(c->ctl);
 	loop_remove(c->ctl->loop, &c->s);
 	close_fd(&c->s.fd);
 	close_fd(&c->theirs);
@@ -118,6 +127,24 @@ static int no_disk(uint64_t n, struct vps_err *err)
 	return vps_err_set(err, ENOENT, "no disk number %llu", (unsigned long long)n);
 }
 
+static int op_written(struct ctl_client *c, uint64_t disk, int fd, struct vps_err *err)
+{
+	struct blk *b = disk_of(c->ctl->m, disk);
+	int r;
+
+	if (!b)
+		return no_disk(disk, err);
+	if (fd < 0)
+		return vps_err_set(err, EINVAL, "no file came with the request");
+	if (c->ctl->logs && c->ctl->logs != c)
+		return vps_err_set(err, EBUSY, "another one asks what is written");
+	c->ctl->logs = c;
+	r = blk_log(b, fd, err);
+	if (r < 0)
+		end_logs(c->ctl);
+	return r;
+}
+
 static void op_stats(struct ctl_client *c)
 {
 	struct reply r = {.head.version = VMM_API_VERSION};
@@ -202,6 +229,8 @@ static int handle(struct ctl_client *c, const struct vmm_request *q, int fds[2],
 	case VMM_OP_CPU:
 		op_cpu(c);
 		return 1;
+	case VMM_OP_WRITTEN:
+		return op_written(c, q->arg[0], fds[0], err);
 	case VMM_OP_PRECOPY:
 		return op_precopy(c, q->arg[0], &fds[0], err);
 	}

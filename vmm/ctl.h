@@ -23,6 +23,7 @@ struct ctl {
 	struct loop_source listener;
 	struct ctl_client *client[CTL_CLIENTS];
 	struct ctl_client *precopies; /* whose pre-copy it is */
+	struct ctl_client *logs;      /* who asks what is written */
 };
 
 /* fd: a listening SOCK_SEQPACKET socket, or -1; stays the caller's. 0 or -errno. */

@@ -57,4 +57,5 @@ const struct vps_driver microvm_driver = {
 	.has = vm_has,
 	.precopy = vm_precopy,
 	.precopy_end = vm_precopy_end,
+	.written = vm_written,
 };

@@ -137,6 +137,7 @@ int vm_checkpoint(const struct vps_live *l, int dir, unsigned rounds, struct vps
 int vm_checkpoint_end(const struct vps_live *l, bool go_on, struct vps_err *err);
 int vm_precopy(const struct vps_live *l, int dir, unsigned round, struct precopy_stats *ret, struct vps_err *err);
 void vm_precopy_end(const struct vps_live *l);
+int vm_written(const struct vps_live *l, int *session, int fd, struct vps_err *err);
 int vm_needs(const struct vps_live *l, char **ret, struct vps_err *err);
 int vm_fits(const char *needs, int image, struct vps_err *err);
 bool vm_has(const char *needs, const struct vps_conf *c, bool make);

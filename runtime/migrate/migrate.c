@@ -240,10 +240,29 @@ static int wait_round(struct source *s)
 	return r;
 }
 
+/* The driver may know what the next round has to look at. Where not, it looks at all of it. */
+static void ask_written(struct source *s)
+{
+	const struct vps_driver *d = driver_of(&s->offer.spec);
+	autoclose int run_dir = -1, fd = -1;
+	struct vps_live live = {.spec = &s->offer.spec, .instance_dir = -1};
+
+	if (!s->offer.blocks || !d->written || s->offer.mode == VPS_MIGRATE_STOPPED)
+		return;
+	live.run_dir = run_dir = store_run_dir(s->h, s->l.id);
+	fd = sys_memfd("written", 0);
+	if (run_dir < 0 || fd < 0 || d->written(&live, &s->written, fd, NULL) < 0 || scan_written(s->scan, fd) < 0)
+		close_fd(&s->written); /* begun anew, it says that all of it is */
+}
+
 int source_send_round(struct source *s, bool last, struct scan_round *ret)
 {
-	uint64_t t0 = sys_now_mono(), sent = stream_out_bytes(s->link.w.s);
-	int r = scan_send(s->scan, &s->link.w, last, s->o->progress, last ? "rest" : "disk", s->offer.used, ret, s->err);
+	uint64_t t0, sent = stream_out_bytes(s->link.w.s);
+	int r;
+
+	ask_written(s);
+	t0 = sys_now_mono();
+	r = scan_send(s->scan, &s->link.w, last, s->o->progress, last ? "rest" : "disk", s->offer.used, ret, s->err);
 
 	if (r == 0 && s->mem.news)
 		r = source_send_memory(s, last);
@@ -575,6 +594,7 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 		.link = LINK_INIT,
 		.mount = -1,
 		.top = -1,
+		.written = -1,
 		.mem.dir = -1,
 		.mem.hold = VPS_HOLD_INIT,
 		.began = sys_now_mono(),
@@ -597,6 +617,7 @@ static int migrate(struct vps_host *h, const char *who, const struct vps_migrate
 	source_close_disk(&s);
 	s.mem.scan = scan_free(s.mem.scan);
 	checkpoint_sums_done(&s.mem.sums);
+	close_fd(&s.written);
 	close_fd(&s.mem.dir);
 	close_fd(&s.mem.hold.fd);
 	locked_done(&s.l);

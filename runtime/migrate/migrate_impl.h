@@ -28,6 +28,7 @@ struct source {
 	/* the disk */
 	int mount, top;
 	struct scan *scan;
+	int written; /* the driver's session that tells what of it is, or -1 */
 	/* its memory: HO_MEMORY, of one migration, with one scan over all rounds */
 	struct {
 		int dir; /* -1: none yet */

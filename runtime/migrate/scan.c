@@ -38,6 +38,7 @@ struct scan *scan_free(struct scan *s)
 	nodes_done(&s->was);
 	nodes_done(&s->now);
 	free(s->links);
+	free(s->written);
 	free(s->buf);
 	free(s);
 	return NULL;
@@ -369,29 +370,56 @@ static int copy_hole(struct copy *c, uint64_t at, uint64_t end)
 	return r < 0 || from == UINT64_MAX ? r : put_hole(c, from, end - from);
 }
 
-static int copy_file(struct copy *c, uint64_t size)
+/* From a block on. */
+static int copy_range(struct copy *c, uint64_t at, uint64_t end)
 {
-	uint64_t at = 0;
 	int r = 0;
 
-	while (r == 0 && at < size) {
+	while (r == 0 && at < end) {
 		off_t data = lseek(c->fd, (off_t)at, SEEK_DATA);
-		uint64_t next = data < 0 ? size : (uint64_t)data / BLOCK * BLOCK;
+		uint64_t next = data < 0 ? end : (uint64_t)data / BLOCK * BLOCK;
 		size_t want;
 		ssize_t n;
 		if (data < 0 && errno != ENXIO)
 			return -errno;
 		if (next > at) {
-			r = copy_hole(c, at, next < size ? next : size);
+			r = copy_hole(c, at, next < end ? next : end);
 			at = next;
 			continue;
 		}
-		want = size - at < STREAM_CHUNK ? (size_t)(size - at) : STREAM_CHUNK;
+		want = end - at < STREAM_CHUNK ? (size_t)(end - at) : STREAM_CHUNK;
 		n = fs_pread_full(c->fd, c->s->buf, want, at);
 		if (n <= 0) /* it has become shorter; the next round sees that */
 			return (int)n;
 		r = copy_blocks(c, at, c->s->buf, (size_t)n);
 		at += (size_t)n;
+	}
+	return r;
+}
+
+static bool is_written(const struct scan *s, uint64_t block)
+{
+	return block >= s->n_written || (s->written[block / 8] >> block % 8 & 1);
+}
+
+/* Only what was written, where that is known. */
+static int copy_file(struct copy *c, uint64_t size)
+{
+	uint64_t n = (size + BLOCK - 1) / BLOCK, i = 0;
+	int r = 0;
+
+	if (!c->s->written || !c->was)
+		return copy_range(c, 0, size);
+	while (r == 0 && i < n) {
+		uint64_t from = i;
+
+		for (; i < n && i < c->was->n_sums && !is_written(c->s, i); i++)
+			memcpy(c->n->sums[i], c->was->sums[i], SUM_LEN);
+		if (i > from)
+			continue;
+		for (; i < n && (i >= c->was->n_sums || is_written(c->s, i)); i++)
+			;
+		r = copy_range(c, from * BLOCK, i * BLOCK < size ? i * BLOCK : size);
 	}
 	return r;
 }
@@ -521,6 +549,16 @@ static void keep_sums(struct node *n, struct node *was)
 	n->n_sums = was->n_sums;
 }
 
+static bool nothing_written(const struct scan *s, const struct node *n, const struct node *was)
+{
+	if (!s->written || !was || !was->sums || was->size != n->size || was->ino != n->ino)
+		return false;
+	for (uint64_t i = 0; i < was->n_sums; i++)
+		if (is_written(s, i))
+			return false;
+	return true;
+}
+
 static int visit_file(struct scan *s, int fd, const char *path, const struct stat *st)
 {
 	struct node *n = NULL, *was = NULL;
@@ -528,7 +566,7 @@ static int visit_file(struct scan *s, int fd, const char *path, const struct sta
 
 	if (r < 0)
 		return r;
-	if (same(s, n, was)) {
+	if (nothing_written(s, n, was) || same(s, n, was)) {
 		keep_sums(n, was);
 		return 0;
 	}
@@ -625,6 +663,27 @@ static int visit_dir(struct scan *s, int fd, const char *path, const struct stat
 	return r;
 }
 
+int scan_written(struct scan *s, int fd)
+{
+	struct stat st;
+	ssize_t n;
+
+	free(take_ptr(s->written));
+	s->n_written = 0;
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	s->written = malloc((size_t)st.st_size + 1);
+	n = s->written ? fs_pread_full(fd, s->written, (size_t)st.st_size, 0) : -ENOMEM;
+	if (n == st.st_size) {
+		s->n_written = (uint64_t)n * 8;
+		return 0;
+	}
+	free(take_ptr(s->written));
+	return n < 0 ? (int)n : -EIO;
+}
+
 int scan_send(struct scan *s, struct wire_out *out, bool last, const struct progress *p, const char *what,
 	      uint64_t total, struct scan_round *ret, struct vps_err *err)
 {
@@ -657,6 +716,7 @@ int scan_send(struct scan *s, struct wire_out *out, bool last, const struct prog
 	r = r ?: pass(s, NULL, &none);
 	if (r < 0)
 		return vps_err_sys(err, r, "copying the disk");
+	scan_written(s, -1); /* the next round is another */
 	nodes_done(&s->was);
 	s->was = s->now;
 	s->now = (struct nodes){0};

@@ -19,6 +19,10 @@ int scan_new(int top, enum wire_tree tree, struct scan **ret, struct vps_err *er
 struct scan *scan_free(struct scan *s);
 static inline void scan_freep(struct scan **s) { *s = scan_free(*s); }
 
+/* Of TREE_BLOCKS, for the next round: fd has a bit for each block of DISK_BLOCK bytes (driver.h, written) that is not as it was
+ * when the last round began; only those are read. -1, and after a failure: not known, so all of them are. */
+int scan_written(struct scan *s, int fd);
+
 struct scan_round {
 	uint64_t bytes;	  /* of file data sent */
 	uint64_t entries; /* sent */

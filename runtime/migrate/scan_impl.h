@@ -5,9 +5,10 @@
 
 #include <sys/types.h>
 
+#include "runtime/driver.h"
 #include "runtime/migrate/scan.h"
 
-#define BLOCK	    65536u
+#define BLOCK	    DISK_BLOCK
 #define SUM_LEN	    16u	       /* of SHA-256: two blocks that meet by chance are not met in this universe */
 #define SUMS_FROM   (1u << 20) /* a smaller file is sent anew */
 
@@ -38,6 +39,8 @@ struct scan {
 	struct inode *links; /* of this round: inodes of several names; open addressing */
 	size_t n_links, cap_links;
 	uint8_t *buf; /* STREAM_CHUNK */
+	uint8_t *written; /* scan_written's, for n_written blocks; NULL: not known */
+	uint64_t n_written;
 	/* of the round under way */
 	struct wire_out *out;
 	struct scan_round round;

@@ -321,6 +321,67 @@ static void test_memory(void **state)
 	pair_end(&p);
 }
 
+static void change_block(int dir, unsigned block)
+{
+	autoclose int fd = openat(dir, WIRE_BLOCKS_FILE, O_WRONLY | O_CLOEXEC);
+
+	assert_int_equal(pwrite(fd, "!", 1, (off_t)block << 16), 1);
+}
+
+/* By a guest's kernel, of which its machine tells where: nothing else is looked at. */
+static void test_written_blocks(void **state)
+{
+	struct test_dir *t = *state;
+	struct pair p;
+	autofree char *a = NULL, *b = NULL;
+	uint8_t bits[8] = {0};
+	size_t len;
+	int fd = sys_memfd("written", 0);
+
+	pair_begin(&p, t);
+	p.scan = scan_free(p.scan);
+	assert_int_equal(scan_new(p.from, TREE_BLOCKS, &p.scan, NULL), 0);
+	p.apply.tops[TREE_BLOCKS] = p.to;
+	p.apply.blocks_size = 4 << 20;
+	fill(p.from, WIRE_BLOCKS_FILE, 4 << 20, 1);
+	put_file(p.to, WIRE_BLOCKS_FILE, "");
+	memset(bits, 0xff, sizeof(bits));
+	assert_int_equal(pwrite(fd, bits, sizeof(bits), 0), sizeof(bits));
+	assert_int_equal(scan_written(p.scan, fd), 0);
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 4 << 20);
+	change_block(p.from, 2);
+	change_block(p.from, 9);
+	memset(bits, 0, sizeof(bits));
+	bits[0] = 1 << 2 | 1 << 3; /* 3: written, with what was there */
+	assert_int_equal(pwrite(fd, bits, sizeof(bits), 0), sizeof(bits));
+	assert_int_equal(scan_written(p.scan, fd), 0);
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 65536);
+	bits[0] = 0;
+	assert_int_equal(pwrite(fd, bits, sizeof(bits), 0), sizeof(bits));
+	assert_int_equal(scan_written(p.scan, fd), 0);
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 0);
+	/* of one round it tells, not of the next */
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 65536);
+	/* the last one's block is shorter, and it tells less than there is */
+	change_block(p.from, 63);
+	bits[1] = 1;
+	assert_int_equal(ftruncate(fd, 2), 0);
+	assert_int_equal(pwrite(fd, bits, 2, 0), 2);
+	assert_int_equal(scan_written(p.scan, fd), 0);
+	send_round(&p);
+	assert_int_equal(p.last.bytes, 65536);
+	assert_int_equal(fs_read(p.from, WIRE_BLOCKS_FILE, 8 << 20, &a, &len), 0);
+	assert_int_equal(fs_read(p.to, WIRE_BLOCKS_FILE, 8 << 20, &b, NULL), 0);
+	assert_int_equal(len, 4 << 20);
+	assert_memory_equal(a, b, len);
+	close(fd);
+	pair_end(&p);
+}
+
 static bool write_mapped(void *arg, unsigned key, const char *what, uint64_t done, uint64_t total)
 {
 	volatile char *map = arg;
@@ -405,7 +466,7 @@ int main(void)
 		dir_test(test_rounds),
 		dir_test(test_changes_of_kind),
 		dir_test(test_index),
-		dir_test(test_memory), dir_test(test_mapped_pages),
+		dir_test(test_memory), dir_test(test_written_blocks), dir_test(test_mapped_pages),
 		dir_test(test_random_changes),
 	};
 

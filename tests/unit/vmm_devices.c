@@ -174,6 +174,47 @@ static void test_disk_discards(void **state)
 	assert_int_equal(lseek(disk, 0, SEEK_END), DISK_SIZE);
 }
 
+/* What was written, a bit for each of 16 blocks, and more when it has grown. */
+static uint32_t written(void)
+{
+	autoclose int fd = sys_memfd("log", 0);
+	uint32_t bits = 0;
+
+	assert_int_equal(blk_log(&blk, fd, NULL), 0);
+	assert_true(pread(fd, &bits, sizeof(bits), 0) > 0);
+	return bits;
+}
+
+static void test_disk_log(void **state)
+{
+	int none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 0, 512, false, NULL), VIRTIO_BLK_S_OK); /* nobody asks */
+	assert_int_equal(written(), 0xffff);
+	assert_int_equal(written(), 0);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 4 * 128 - 1, 1024, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(io(VIRTIO_BLK_T_IN, 8 * 128, 512, true, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 2048, 512, false, NULL), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(ranges(VIRTIO_BLK_T_DISCARD, 2040, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(ranges(VIRTIO_BLK_T_WRITE_ZEROES, 6 * 128, 2 * 128, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(ranges(VIRTIO_BLK_T_DISCARD, UINT64_MAX, 2, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(written(), 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 15);
+	/* where it has grown, all is new */
+	assert_int_equal(ftruncate(disk, 20 << 16), 0);
+	assert_int_equal(blk_grow(&blk, NULL), 0);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 19 * 128, 512, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 128, 512, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(written() & 0xfffff, 0xf0002);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 19 * 128, 512, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(written(), 1 << 19);
+	/* what could not be told is not forgotten: it begins anew */
+	assert_int_equal(blk_log(&blk, none, NULL), -EBADF);
+	assert_int_equal(written() & 0xfffff, 0xfffff);
+	blk_log_end(&blk);
+	assert_int_equal(io(VIRTIO_BLK_T_OUT, 0, 512, false, NULL), VIRTIO_BLK_S_OK);
+	close(none);
+}
+
 static void test_disk_read_only(void **state)
 {
 	assert_int_equal(disk_with(&(struct blk_opts){.read_only = true}), 0);
@@ -670,6 +711,7 @@ int main(void)
 		D(test_disk_reads_and_writes),
 		D(test_disk_refuses),
 		D(test_disk_discards),
+		D(test_disk_log),
 		cmocka_unit_test(test_disk_read_only),
 		cmocka_unit_test(test_disk_thread_and_rate),
 		cmocka_unit_test(test_disk_slow_lane),
