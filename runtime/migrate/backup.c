@@ -307,10 +307,17 @@ static int put_spec(struct writer *w)
 	auto_strbuf sb = STRBUF_INIT;
 	struct json_out o = JSON_OUT(&sb, false);
 	autofree char *profile = NULL;
+	auto_done(spec_done) struct vps_spec spec;
 	size_t len = 0;
-	int r;
+	int r = spec_copy(&spec, w->spec);
 
-	spec_to_json(w->spec, &o, NULL);
+	if (r < 0)
+		spec_init(&spec);
+	if (r == 0 && w->memory)
+		r = clone_keep_mac(w->h, &spec);
+	if (r < 0)
+		return vps_err_sys(w->err, r, "backup");
+	spec_to_json(&spec, &o, NULL);
 	r = sb_ok(&sb) < 0 ? vps_err_sys(w->err, -ENOMEM, "backup") : stream_put(w->s, B_SPEC, sb.s, sb.len, w->err);
 	if (r < 0 || !str_eq(w->spec->seccomp, SPEC_SECCOMP_FILE))
 		return r;

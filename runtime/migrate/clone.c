@@ -125,6 +125,18 @@ int clone_own(struct vps_spec *s)
 	return str_set(&s->mac, NULL) ?: str_set(&s->hostname, NULL);
 }
 
+int clone_keep_mac(const struct vps_host *h, struct vps_spec *spec)
+{
+	uint8_t m[6];
+	char text[18];
+
+	if (spec->mac || str_eq(spec->net, "none"))
+		return 0;
+	net_mac_derive(h->conf.tag, spec->id, m);
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	return str_set(&spec->mac, text);
+}
+
 /* The operator's profile is copied as it was given. */
 static int own_seccomp(struct vps_locked *l, struct vps_spec *s)
 {

@@ -98,6 +98,9 @@ void restore_clean(struct vps_host *h);
 
 /* clone.c: take from a definition what two VPSes cannot both have: addresses, ports, MAC, host name. 0 or -ENOMEM. */
 int clone_own(struct vps_spec *s);
+/* The other way round: a card keeps its address, under whatever number and on whatever host; neighbours, licences of programs and
+ * a machine's memory know it. 0 or -ENOMEM. */
+int clone_keep_mac(const struct vps_host *h, struct vps_spec *spec);
 
 /* ---- cron.c ---------------------------------------------------------------------------------- */
 

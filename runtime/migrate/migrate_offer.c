@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The source's side of the check: what there is to move, and how. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "runtime/inside.h"
+#include "runtime/migrate/migrate.h"
 #include "runtime/migrate/migrate_impl.h"
 #include "runtime/migrate/suspend.h"
 
@@ -60,19 +60,6 @@ static int read_seccomp(struct source *s)
 	return r < 0 ? vps_err_sys(s->err, r, "seccomp profile") : 0;
 }
 
-/* A card keeps its address: neighbours, DHCP and licences of programs know it. */
-static int pin_mac(struct source *s, struct vps_spec *spec)
-{
-	uint8_t m[6];
-	char text[18];
-
-	if (spec->mac || str_eq(spec->net, "none"))
-		return 0;
-	net_mac_derive(s->h->conf.tag, spec->id, m);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-	return str_set(&spec->mac, text);
-}
-
 static int read_image(struct source *s)
 {
 	auto_done(img_info_done) struct img_info info = {0};
@@ -116,7 +103,7 @@ int source_make_offer(struct source *s)
 
 	if (r == 0 && s->o->new_name)
 		r = spec_name_check(s->o->new_name, s->err) ?: str_set(&s->offer.spec.name, s->o->new_name);
-	r = r ?: pin_mac(s, &s->offer.spec);
+	r = r ?: clone_keep_mac(s->h, &s->offer.spec);
 	if (r == 0 && uname(&u) < 0)
 		r = -errno;
 	r = r ?: str_set(&s->offer.peer, u.nodename);
@@ -218,7 +205,7 @@ int source_is_unchanged(struct source *s)
 
 	if (r == 0 && s->o->new_name)
 		r = str_set(&was.name, s->o->new_name);
-	r = r ?: pin_mac(s, &was);
+	r = r ?: clone_keep_mac(s->h, &was);
 	if (r < 0)
 		return vps_err_sys(s->err, r, "definition");
 	return spec_equal(&was, &s->offer.spec)
