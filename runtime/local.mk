@@ -44,7 +44,7 @@ libruntime_a_SOURCES += \
 	runtime/migrate/backup_read.c \
 	runtime/migrate/clone.c \
 	runtime/migrate/cron.c \
-	runtime/migrate/feeder.c \
+	runtime/migrate/feeder.c runtime/migrate/feeder.h \
 	runtime/migrate/migrate.h \
 	runtime/migrate/restore.c \
 	runtime/migrate/restore_refs.c \

@@ -15,18 +15,16 @@
  *   switch/old/disk   what was the disk; to be removed
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "runtime/inside.h"
 #include "runtime/microvm/microvm.h"
+#include "runtime/migrate/feeder.h"
 #include "runtime/migrate/migrate.h"
 #include "runtime/migrate/suspend.h"
 #include "runtime/tar.h"
@@ -151,12 +149,15 @@ static struct vps_run run_of(struct vps_locked *l, const struct vps_spec *spec, 
 	};
 }
 
-/* The old side, in a child of its own: the two ends of a pipe must not wait for each other. */
-static int pack_old(struct vps_locked *l, bool machine, int fd, struct vps_err *err)
+/* The old side, in a child of its own: the two ends of a stream must not wait for each other. */
+static int pack_old(void *arg, int fd, struct feeder_report *rep)
 {
 	auto_done(root_done) struct stopped_root root = STOPPED_ROOT_INIT;
+	struct vps_locked *l = arg;
+	struct vps_err *err = &rep->err;
 	struct stream s = {.fd = fd};
 	struct vps_run run;
+	bool machine = l->spec.isolation == ISOLATION_VM;
 	int r = machine ? root_open_image(l, &root, err) : root_open(l, &root, err);
 
 	if (r == 0 && machine)
@@ -165,56 +166,6 @@ static int pack_old(struct vps_locked *l, bool machine, int fd, struct vps_err *
 		return r;
 	run = run_of(l, &l->spec, &root);
 	return machine ? vm_export(&run, fd, err) : container_driver.inside_stopped(&run, pack_inside, &s, err);
-}
-
-static pid_t start_packing(struct vps_locked *l, bool machine, int *ret_data, int *ret_report,
-			   struct vps_err *err)
-{
-	struct vps_err why = {0};
-	int data[2], report[2], r;
-	pid_t pid;
-
-	if (pipe2(data, O_CLOEXEC) < 0)
-		return vps_err_sys(err, -errno, "pipe");
-	if (pipe2(report, O_CLOEXEC) < 0) {
-		r = -errno;
-		close(data[0]);
-		close(data[1]);
-		return vps_err_sys(err, r, "pipe");
-	}
-	pid = fork();
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(data[0]);
-		close(report[0]);
-		r = pack_old(l, machine, data[1], &why);
-		if (r < 0 && !why.code)
-			vps_err_sys(&why, r, "pack");
-		(void)!write(report[1], &why, sizeof(why));
-		_exit(r < 0);
-	}
-	close(data[1]);
-	close(report[1]);
-	*ret_data = data[0];
-	*ret_report = report[0];
-	return pid < 0 ? vps_err_sys(err, -errno, "fork") : pid;
-}
-
-/* The packer's words, if it failed: a stream that ends too early is only what follows from it. */
-static int end_packing(pid_t pid, int report, struct vps_err *err)
-{
-	struct vps_err why = {0};
-	ssize_t n = fs_read_full(report, &why, sizeof(why));
-	int status = 0;
-
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (n == sizeof(why) && why.code) {
-		why.msg[sizeof(why.msg) - 1] = '\0';
-		return vps_err_set(err, why.code, "%s", why.msg);
-	}
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0
-							     : vps_err_set(err, ECHILD, "the packer was killed");
 }
 
 static int unpack_new(struct vps_locked *l, const struct vps_spec *now, int dir, enum img_backend b, int fd,
@@ -241,11 +192,9 @@ static int unpack_new(struct vps_locked *l, const struct vps_spec *now, int dir,
 static int copy(struct vps_locked *l, struct vps_spec *now, int dir, struct vps_err *err)
 {
 	struct vps_err packed = {0}, unpacked = {0};
-	autoclose int data = -1;
-	autoclose int report = -1;
+	struct feeder f = FEEDER_INIT;
 	struct img_disk_spec d;
 	enum img_backend b;
-	pid_t pid;
 	int r, w;
 
 	plan_disk(now, &d);
@@ -253,12 +202,12 @@ static int copy(struct vps_locked *l, struct vps_spec *now, int dir, struct vps_
 	r = r ?: str_set(&now->disk_backend, img_backend_name(b));
 	if (r < 0)
 		return vps_err_sys(err, r, "new disk");
-	pid = start_packing(l, l->spec.isolation == ISOLATION_VM, &data, &report, err);
-	if (pid < 0)
-		return pid;
-	r = unpack_new(l, now, dir, b, data, &unpacked);
-	close_fd(&data); /* so that a packer without a reader ends */
-	w = end_packing(pid, report, &packed);
+	r = feeder_start(pack_old, l, &f, err);
+	if (r < 0)
+		return r;
+	r = unpack_new(l, now, dir, b, f.data, &unpacked);
+	/* The packer's words first: a stream that ends too early is only what follows from them. */
+	w = feeder_end(&f, NULL, &packed);
 	if (r < 0 && (w == 0 || packed.code == EPIPE))
 		return vps_err_set(err, unpacked.code, "%s", unpacked.msg);
 	return w < 0 ? vps_err_set(err, packed.code, "%s", packed.msg) : 0;

@@ -18,6 +18,7 @@
 #ifndef VPS_RUNTIME_MIGRATE_BACKUP_H
 #define VPS_RUNTIME_MIGRATE_BACKUP_H
 
+#include "runtime/migrate/feeder.h"
 #include "runtime/migrate/migrate.h"
 #include "runtime/migrate/stream.h"
 
@@ -101,25 +102,5 @@ int backup_scan(int fd, uint32_t file, const struct stream_opts *o, struct chunk
 int backup_in_bases(struct backup_in *b, const int *fds, size_t n, const struct stream_opts *o, struct vps_err *err);
 
 #define REF_PREFIX "vps-restore:" /* + pid: the name of an image that a restore takes in, as long as it has no VPS */
-
-/* ---- feeder.c: bytes to or from a child that works on them ------------------------------------ */
-
-struct feeder {
-	pid_t pid;
-	int data, report;
-};
-#define FEEDER_INIT { -1, -1, -1 }
-struct feeder_report {
-	struct vps_err err;
-	char digest[DIGEST_LEN];
-};
-/* fn in a child, with its end of the line; r < 0 and err are told. It dies with us. */
-int feeder_start(int (*fn)(void *arg, int fd, struct feeder_report *r), void *arg, struct feeder *ret,
-		 struct vps_err *err);
-/* -EPIPE: it does not read on; feeder_end tells why. */
-int feeder_write(struct feeder *f, const void *data, size_t len);
-/* No more bytes; its result. ret may be NULL. */
-int feeder_end(struct feeder *f, struct feeder_report *ret, struct vps_err *err);
-void feeder_kill(struct feeder *f);
 
 #endif

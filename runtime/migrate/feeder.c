@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* A child at the other end of a stream of bytes: what packs or unpacks is written to read and write an fd, and the stream of a
- * backup is read and written record by record. */
+/* What packs or unpacks is written to read and write an fd; backups and migrations are read and written record by record. */
+#include "runtime/migrate/feeder.h"
+
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-#include "base/fs.h"
-#include "runtime/migrate/backup.h"
+#include "base/mem.h"
 
 static void __attribute__((noreturn)) child(int (*fn)(void *arg, int fd, struct feeder_report *r), void *arg, int data,
 					    int report)
@@ -82,7 +84,7 @@ int feeder_end(struct feeder *f, struct feeder_report *ret, struct vps_err *err)
 	struct feeder_report rep = {0};
 	ssize_t n;
 
-	(void)shutdown(f->data, SHUT_WR);
+	(void)shutdown(f->data, SHUT_RDWR); /* what was written is read nevertheless */
 	do
 		n = recv(f->report, &rep, sizeof(rep), 0);
 	while (n < 0 && errno == EINTR);

@@ -7,6 +7,7 @@
 #define VPS_RUNTIME_MIGRATE_IMAGEPIPE_H
 
 #include "images/images.h"
+#include "runtime/migrate/feeder.h"
 #include "runtime/migrate/wire.h"
 
 /* All of it but the lowest `without` layers. ret: bytes sent. */
@@ -14,10 +15,9 @@ int image_send(struct img_store *s, const char *digest, size_t without, struct w
 	       uint64_t total, uint64_t *ret, struct vps_err *err);
 
 struct image_in {
-	pid_t pid; /* 0: not begun */
-	int data, report;
+	struct feeder f;
 };
-#define IMAGE_IN_INIT { .data = -1, .report = -1 }
+#define IMAGE_IN_INIT { FEEDER_INIT }
 /* One record; the empty one ends it: digest (DIGEST_LEN) is what the image is here, and 1. */
 int image_take(struct image_in *in, struct img_store *s, const char *source_digest, const void *data, size_t len,
 	       char *digest, struct vps_err *err);
