@@ -293,6 +293,33 @@ static void test_grow(void **state)
 	await_reads(1);
 }
 
+/* One asks, as long as its connection lives. Which blocks: vmm_devices. */
+static void test_written(void **state)
+{
+	struct machine_opts o = opts("io");
+	int session = -1, other = -1, fd = sys_memfd("written", 0);
+	struct stat st;
+	uint8_t first = 0;
+
+	start(&o);
+	await_reads(1);
+	OK(vmm_api_written(b.dir->fd, &session, 0, fd, WAIT, &err));
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_size > 0);
+	assert_int_equal(pread(fd, &first, 1, 0), 1);
+	assert_int_equal(first & 1, 1);
+	assert_int_equal(vmm_api_written(b.dir->fd, &other, 0, fd, WAIT, NULL), -EBUSY);
+	OK(vmm_api_written(b.dir->fd, &session, 0, fd, WAIT, &err));
+	assert_int_equal(pread(fd, &first, 1, 0), 1);
+	assert_int_equal(first, 0); /* it only reads */
+	assert_int_equal(vmm_api_written(b.dir->fd, &session, 7, fd, WAIT, NULL), -ENOENT);
+	assert_int_equal(session, -1);
+	OK(vmm_api_written(b.dir->fd, &other, 0, fd, WAIT, &err));
+	close_fd(&other);
+	close(fd);
+	await_reads(1);
+}
+
 /* ---- a hostile client (the host's root alone can connect; still nothing may break) ---- */
 
 static int32_t request(int fd, uint32_t version, uint32_t op, size_t len)
@@ -780,6 +807,7 @@ int main(void)
 		T(test_pause_and_stats),
 		T(test_rate_live),
 		T(test_grow),
+		T(test_written),
 		T(test_odd_requests),
 		T(test_snapshot),
 		T(test_wrong_snapshots),
