@@ -136,7 +136,7 @@ static struct flow *measure(int from, int to_ns, const char *to, bool udp)
 	return f;
 }
 
-static void rate(uint64_t bits, bool in, const char *to)
+static bool right_rate(uint64_t bits, bool in, const char *to)
 {
 	struct flow *f = measure(in ? lab->far : lab->ns[1], in ? lab->ns[1] : lab->far, to, false);
 	double got = (double)f->bytes * 8 / COUNT_S, share = got / (double)bits;
@@ -144,8 +144,13 @@ static void rate(uint64_t bits, bool in, const char *to)
 	print_message("  %s %5.0f Mbit/s: TCP payload %7.2f Mbit/s, %.0f %%\n", in ? "in " : "out",
 		      (double)bits / 1e6, got / 1e6, share * 100);
 	munmap(f, 4096);
-	assert_true(share >= 0.8);
-	assert_true(share <= 1.1);
+	return share >= 0.8 && share <= 1.1;
+}
+
+/* Who counts on a busy machine may come late to what lies in his socket: then it is counted again. */
+static void rate(uint64_t bits, bool in, const char *to)
+{
+	assert_true(right_rate(bits, in, to) || right_rate(bits, in, to) || right_rate(bits, in, to));
 }
 
 static void test_rates(void **state)
