@@ -156,7 +156,7 @@ test_suspend_and_resume() {
 	vps backup m --memory --no-image -q -o "$work/m.vps"
 	vps stop --kill m -q
 	vps delete m -q
-	vps restore -q "$work/m.vps"
+	vps restore -q --trust "$work/m.vps" # it publishes a port
 	is m suspended
 	vps resume m -q
 	vps exec m test -e /dev/shm/big
