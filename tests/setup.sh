@@ -42,7 +42,7 @@ make_in() {
 	fi
 }
 
-# build DIR [CONFIGURE-ARG...] - bootstrap when needed, configure once, make
+# build DIR [CONFIGURE-ARG...] - bootstrap when needed, configure once, make ($goals)
 build() {
 	local dir=$1
 	shift
@@ -58,8 +58,9 @@ build() {
 			"$top/configure" -q "$@" || exit 1
 			printf '%s' "$*" >.configured
 		fi
-		say "make"
-		make_in .
+		say "make ${goals:-}"
+		# shellcheck disable=SC2086
+		make_in . ${goals:-}
 	) || die "the build in $dir failed"
 }
 

@@ -196,12 +196,10 @@ test_rebuild() {
 	up m
 	expect_fail vps exec m test -e /srv2
 	expect "$(vps exec m hostname)" m
-	vps stop m -q
 }
 
 test_modules_of_the_kernel() {
-	there
-	up m
+	is m running || { there; up m; }
 	vps exec m test -f "/lib/modules/$(uname -r)/modules.dep"
 	vps exec m modprobe dummy
 	vps exec m ip link add d0 type dummy
