@@ -6,6 +6,7 @@
 # one wire: hosts_migrate.sh
 . "$(dirname "$0")/../lib.sh"
 needs testhost
+export VPS_VM_CPUS=1 # in CI others emulate CPUs beside it: two that wait for each other waste what there is
 host=$top/tests/vm/host
 export VPS_TEST_MARK=$work # to find its processes by
 
