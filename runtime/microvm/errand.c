@@ -98,7 +98,7 @@ static int wait_off(pid_t pid, int r, struct vps_err *err)
 	return vps_err_set(err, EIO, "%s", WTERMSIG(status) == SIGHUP ? "the machine was reset" : "the machine was killed");
 }
 
-/* Where a machine stands that does not go on. */
+/* Where a machine stood that does not go on, or has gone. */
 static void add_console(struct vm_prep *p, struct vps_err *err)
 {
 	char buf[1024];
@@ -136,8 +136,10 @@ static int run_errand(const struct vps_run *run, const struct errand *e, struct 
 		add_console(&p, &why);
 	if (pid > 0)
 		end = wait_off(pid, r, &why);
-	if (end < 0)
+	if (end < 0) {
 		r = end;
+		add_console(&p, &why);
+	}
 	/* of a relay, EPIPE is our reader's end; else the guest's */
 	if (r < 0 && (end <= 0 || why.code != EPIPE || e->fn == relay))
 		return vps_err_set(err, why.code, "%s", why.msg);

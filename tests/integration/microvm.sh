@@ -47,7 +47,7 @@ test_exec() {
 	expect "$(head -c 3000000 /dev/zero | vps exec deb wc -c)" 3000000
 	expect "$(vps exec -u www-data deb id -un)" www-data
 	expect "$(vps exec -C /etc -e A=b deb sh -c 'echo $PWD $A')" '/etc b'
-	expect "$(script -qec 'stty cols 91 rows 33; vps exec -t deb stty size' /dev/null </dev/null | tr -d '\r' | tail -1)" '*33 91'
+	script -qec 'stty cols 91 rows 33; vps exec -t deb stty size' /dev/null </dev/null | tr -d '\r' | found '33 91$' # its end of input is echoed somewhere
 }
 
 test_cp_both_ways() {
