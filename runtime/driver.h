@@ -102,7 +102,7 @@ struct precopy_stats {
 	uint64_t frozen_us; /* how long it stood still for it */
 };
 
-#define DISK_BLOCK 65536u
+#define DISK_BLOCK 65536u /* bytes: what `written` tells of, and what a round of a disk is compared by */
 
 /* NULL where a wall has no such thing. */
 struct vps_driver {

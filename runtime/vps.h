@@ -371,8 +371,8 @@ struct img_info;
 int vps_publish(struct vps_host *h, const char *who, const char *snapshot, const char *ref, const struct progress *p,
 		struct img_info *ret, struct vps_err *err);
 /*
- * Backups: one stream (runtime/migrate/backup.h) with definition, image, disk and perhaps memory, of a running VPS consistent as a snapshot's
- * disk is. Streams are verified as they are read; they are not secret and not signed: keep them as what they
+ * Backups: one stream (runtime/migrate/backup.h) with definition, image, disk and perhaps memory, of a running VPS
+ * consistent as a snapshot's disk is. Streams are verified as they are read; they are not secret and not signed: keep them as what they
  * hold.
  */
 struct vps_backup_opts {
@@ -400,8 +400,8 @@ struct vps_restore_opts {
 	bool no_memory;	     /* though there is memory in it, it is to boot */
 	char *const *settings; /* strv "option=value" over the backup's */
 };
-/* A stopped VPS (with memory: a suspended one) out of a backup, with its uuid (unless somebody has it) and addresses. All or nothing: it is there when the
- * last byte was right. -VPS_EDIGEST, -VPS_EBADIMAGE, -ENODATA: damaged, hostile, cut off; -VPS_EEXISTS: name or
+/* A stopped VPS (with memory: a suspended one) out of a backup, with its uuid (unless somebody has it) and addresses.
+ * All or nothing: it is there when the last byte was right. -VPS_EDIGEST, -VPS_EBADIMAGE, -ENODATA: damaged, hostile, cut off; -VPS_EEXISTS: name or
  * address are taken; -VPS_EUSAGE: it wants trust, or the backup that it is incremental to. */
 int vps_restore(struct vps_host *h, const struct vps_restore_opts *o, const struct progress *p, struct vps_info *ret,
 		struct vps_err *err);

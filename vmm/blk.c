@@ -6,10 +6,10 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/virtio_ids.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <stdlib.h>
 #include <sys/uio.h>
 
 #include "base/fs.h"

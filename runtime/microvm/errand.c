@@ -98,7 +98,7 @@ static int wait_off(pid_t pid, int r, struct vps_err *err)
 	return vps_err_set(err, EIO, "%s", WTERMSIG(status) == SIGHUP ? "the machine was reset" : "the machine was killed");
 }
 
-/* Where a machine stood that does not go on, or has gone. */
+/* Where a machine stood that did not go on: it is gone, or what it says would have no end. */
 static void add_console(struct vm_prep *p, struct vps_err *err)
 {
 	char buf[1024];
@@ -132,14 +132,12 @@ static int run_errand(const struct vps_run *run, const struct errand *e, struct 
 		kill(pid, SIGKILL);
 	r = r ?: e->fn(e, sock, &why);
 	close_fd(&sock);
-	if (r == -VPS_ETIMEDOUT)
-		add_console(&p, &why);
 	if (pid > 0)
 		end = wait_off(pid, r, &why);
-	if (end < 0) {
+	if (end < 0)
 		r = end;
+	if (end < 0 || r == -VPS_ETIMEDOUT)
 		add_console(&p, &why);
-	}
 	/* of a relay, EPIPE is our reader's end; else the guest's */
 	if (r < 0 && (end <= 0 || why.code != EPIPE || e->fn == relay))
 		return vps_err_set(err, why.code, "%s", why.msg);

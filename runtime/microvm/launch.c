@@ -159,7 +159,7 @@ static int make_pipes(struct vm_prep *p, const struct vps_run *run)
 	return p->jail.err < 0 || p->jail.fds.console[0] < 0 || p->jail.fds.console[1] < 0 ? -errno : 0;
 }
 
-/* The last line of what lies in fd, in buf; NULL: there is none. */
+/* The last line of what lies in fd, in buf; NULL: there is none. Nobody may be writing any more. */
 static const char *last_line(int fd, char *buf, size_t size)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
@@ -196,9 +196,7 @@ const char *vm_last_words(struct vm_prep *p, char *buf, size_t size)
 
 const char *vm_last_console(struct vm_prep *p, char *buf, size_t size)
 {
-	const char *line = last_line(p->pty >= 0 ? p->pty : p->pipes[1], buf, size);
-
-	return line ?: "nothing";
+	return last_line(p->pipes[1], buf, size) ?: "nothing";
 }
 
 /* ---- kernel, initramfs, sockets ------------------------------------------------------- */

@@ -36,7 +36,7 @@ int vm_prepare(struct vm_prep *p, const struct vps_run *run, struct vps_err *err
 int vm_birth(struct vm_prep *p, const struct vps_run *run, pid_t *ret_pid, int *ret_netns, struct vps_err *err);
 /* What a process that is gone said last; in buf, or a constant. */
 const char *vm_last_words(struct vm_prep *p, char *buf, size_t size);
-/* The same of what its console says, or "nothing", while nobody else reads it. */
+/* The same of the console of an errand's, or "nothing". */
 const char *vm_last_console(struct vm_prep *p, char *buf, size_t size);
 
 #endif

@@ -252,13 +252,13 @@ int vm_update(const struct vps_live *l, const struct vps_spec *was, const struct
 	return r;
 }
 
-/* A help: the guest does the same at its next start. */
 int vm_written(const struct vps_live *l, int *session, int fd, struct vps_err *err)
 {
 	_Static_assert(VMM_LOG_BLOCK == DISK_BLOCK, "blocks of one size");
 	return vmm_api_written(l->run_dir, session, DISK, fd, VMM_MS, err);
 }
 
+/* A help: the guest does the same at its next start. */
 void vm_grown(const struct vps_live *l)
 {
 	autoclose int fd = -1;

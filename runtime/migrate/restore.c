@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -159,9 +160,21 @@ static int restored_spec(struct restoring *x, struct vps_spec *s, struct vps_err
 
 /* ---- pieces ---------------------------------------------------------------------------------------------- */
 
+/* Of memory no more than could ever be brought back here: it lies on the host's own disk before its seal is seen. */
+static bool too_much(const struct restoring *x)
+{
+	struct sysinfo si;
+
+	return x->in.part == PART_MEMORY && sysinfo(&si) == 0 &&
+	       x->in.at / si.mem_unit > (uint64_t)si.totalram + si.totalswap;
+}
+
 static int next_piece(struct restoring *x, struct piece *p, struct vps_err *err)
 {
 	int r = backup_in_piece(&x->in, p, err);
+
+	if (r > 0 && too_much(x))
+		return vps_err_set(err, VPS_ERESOURCE, "the backup has more memory than this host (--no-memory leaves it)");
 
 	if (r > 0 && !p->data) {
 		int e = backup_in_resolve(&x->in, p, err);
@@ -350,7 +363,6 @@ static int restore_blocks(struct restoring *x, struct vps_locked *l, struct vps_
 static int unpack_memory(void *arg, int fd, struct feeder_report *rep)
 {
 	const struct tar_unpack_opts o = {.host = true, .uid = -1, .gid = -1};
-
 	int left_out = tar_unpack(*(const int *)arg, &o, fd, &rep->err);
 
 	return left_out < 0 ? left_out : 0; /* the manifest tells what is to be there */
