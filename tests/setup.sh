@@ -58,7 +58,7 @@ build() {
 			"$top/configure" -q "$@" || exit 1
 			printf '%s' "$*" >.configured
 		fi
-		say "make ${goals:-}"
+		say "make${goals:+ $goals}"
 		# shellcheck disable=SC2086
 		make_in . ${goals:-}
 	) || die "the build in $dir failed"
